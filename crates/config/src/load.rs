@@ -1,0 +1,165 @@
+//! Loads a directory: a pure function of what its [`Source`] holds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::aquarium::Aquarium;
+use crate::diagnostic::quote;
+use crate::document::{self, Table};
+use crate::findings::{Findings, Problem};
+use crate::organization::{is_name, name, organization};
+use crate::reader::{MAX_FILE, ReadError, Reader, Scope};
+use crate::webhook::Rules;
+use crate::{Config, Diagnostic, Fingerprint, Organization, Severity, Source};
+
+/// The file that holds everything but the organizations.
+const AQUARIUM: &str = "aquarium.toml";
+/// The directory of the organizations' files.
+const ORGANIZATIONS: &str = "organizations";
+
+/// A configuration, and what it was made from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is probably not as it should be.
+    pub warnings: Vec<Diagnostic>,
+    /// Every file that was read, in order: the configuration's own, secrets and certificates. Besides them, the
+    /// directory itself and its `organizations` are worth watching, for files that are yet to come.
+    pub files: Vec<PathBuf>,
+    /// Equal to that of another attempt if nothing that matters has changed in between.
+    pub fingerprint: Fingerprint,
+}
+
+/// Why there is no configuration: everything that is wrong with the files.
+#[derive(Debug, Clone)]
+pub struct Errors {
+    /// Errors, and warnings too, in the order of the files and their lines. At least one is an error.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Every file that was read or should have been, in order.
+    pub files: Vec<PathBuf>,
+    /// Equal to that of another attempt if nothing that matters has changed in between.
+    pub fingerprint: Fingerprint,
+}
+
+impl Errors {
+    /// Only the errors.
+    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+}
+
+impl fmt::Display for Errors {
+    /// One line for each finding.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
+            write!(f, "{}{diagnostic}", if index == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Errors {}
+
+/// Reads `aquarium.toml` and `organizations/*.toml` in a directory, and the secrets and certificates they name.
+///
+/// # Errors
+/// All that is wrong with all of the files, not just the first of it. Nothing of them is used then.
+pub fn load(dir: &Path, source: &dyn Source) -> Result<Loaded, Errors> {
+    let reader = Reader::new(source);
+    let mut diagnostics = Vec::new();
+    let file = dir.join(AQUARIUM);
+    let aquarium = read(&file, &reader, &mut diagnostics, |table| {
+        Aquarium::read(&file, table, Scope::of(&file, &reader))
+    });
+    let found = aquarium.is_some();
+    let aquarium = aquarium.unwrap_or_else(|| Aquarium::unknown(&file));
+    let organizations = organizations(dir, found, &aquarium.rules, &reader, &mut diagnostics);
+
+    let (files, fingerprint) = reader.finish();
+    if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+        return Err(Errors { diagnostics, files, fingerprint });
+    }
+    let Aquarium { ingest, admin, queue, egress, rules } = aquarium;
+    let types = rules.types.unwrap_or_default();
+    let config = Config { ingest, admin, queue, egress, types, organizations };
+    Ok(Loaded { config, warnings: diagnostics, files, fingerprint })
+}
+
+/// Every organization that has a file. A directory that is not there has none.
+fn organizations(
+    dir: &Path,
+    aquarium_found: bool,
+    rules: &Rules,
+    reader: &Reader<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> BTreeMap<Arc<str>, Arc<Organization>> {
+    let dir = dir.join(ORGANIZATIONS);
+    let files = match reader.list(&dir) {
+        Ok(files) => files,
+        Err(ReadError::Missing) => {
+            // If nothing at all is there, then it is the directory that is wrong.
+            if aquarium_found {
+                let message = "there is no such directory, and so no webhook".to_owned();
+                diagnostics.push(Diagnostic::of_file(Severity::Warning, dir, message));
+            }
+            return BTreeMap::new();
+        }
+        Err(error) => {
+            let message = format!("cannot be listed: {error}");
+            diagnostics.push(Diagnostic::of_file(Severity::Error, dir, message));
+            return BTreeMap::new();
+        }
+    };
+    let mut organizations = BTreeMap::new();
+    for file in files {
+        let Some(name) = name(&file) else { continue };
+        if !is_name(&name) {
+            let message = format!("{} cannot name an organization", quote(&name));
+            let mut diagnostic = Diagnostic::of_file(Severity::Error, file.clone(), message);
+            diagnostic.accepted = Some(
+                "up to 128 letters, digits, \".\", \"_\" and \"-\", not starting with a sign".to_owned(),
+            );
+            diagnostics.push(diagnostic);
+        }
+        let scope = Scope::of(&file, reader);
+        let read = read(&file, reader, diagnostics, |table| organization(&name, table, rules, scope));
+        if let Some(organization) = read {
+            organizations.insert(organization.name.clone(), Arc::new(organization));
+        }
+    }
+    organizations
+}
+
+/// Reads one TOML file with `interpret`, and tells where everything is that was found in it.
+fn read<T>(
+    file: &Path,
+    reader: &Reader<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+    interpret: impl FnOnce(Table<'_, '_>) -> T,
+) -> Option<T> {
+    let bytes = match reader.read(file, MAX_FILE) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let message = format!("cannot be read: {error}");
+            diagnostics.push(Diagnostic::of_file(Severity::Error, file.to_owned(), message));
+            return None;
+        }
+    };
+    let findings = Findings::default();
+    let text = match str::from_utf8(&bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let at = error.valid_up_to();
+            let text = String::from_utf8_lossy(&bytes);
+            findings.add(Problem::syntax(at..at + 1, "the file is not UTF-8 text"));
+            diagnostics.extend(findings.into_diagnostics(file, &text));
+            return None;
+        }
+    };
+    let value = document::open(text, &findings).map(interpret);
+    diagnostics.extend(findings.into_diagnostics(file, text));
+    value
+}

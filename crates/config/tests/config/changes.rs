@@ -1,0 +1,61 @@
+//! What is said to have changed.
+
+use aquarium_config::{Change, diff};
+
+use super::{config, directory};
+
+const OPS: &str = "[projects.p.webhooks.ops]\nurl = \"https://ops.example.com/\"\nevents = [\"test\"]\n";
+
+#[test]
+fn a_change_is_told_in_words() {
+    let secret = "secret = { file = \"../secrets/acme\" }\n";
+    let table = [
+        ("", "", &*format!("{OPS}active = false"), "acme/p/ops: deactivated"),
+        ("", "", &OPS.replace("ops.example", "new.example"), "acme/p/ops: new url"),
+        ("", "", &OPS.replace("\"test\"", "\"*\""), "acme/p/ops: new events"),
+        ("", "", &format!("{OPS}headers = {{ X-A = \"a\" }}"), "acme/p/ops: new headers"),
+        ("", "", &format!("{OPS}timeout = \"3s\""), "acme/p/ops: new timeout, new connect_timeout"),
+        (
+            "",
+            "",
+            &format!("{OPS}retry = []\nconcurrency = 1"),
+            "acme/p/ops: new concurrency, new retry schedule",
+        ),
+        ("", "", &OPS.replace("ops]", "two]"), "acme/p/two: added\nacme/p/ops: removed"),
+        ("", "", "", "acme/p/ops: removed"),
+        ("", "", &format!("{secret}{OPS}"), "acme: secret added"),
+        ("", "[delivery]\nbreaker_failures = 9", OPS, "acme/p/ops: new breaker_failures"),
+        ("", "[ingest]\nlisten = \"127.0.0.1:1\"", OPS, "ingest.listen: needs a restart"),
+        ("", "[queue]\nretention = \"1d\"", OPS, "queue.retention: needs a restart"),
+        ("[ingest]\nmax_event_size = \"2MiB\"", "", OPS, "ingest.max_event_size: changed"),
+        ("[egress]\nallow = [\"10.0.0.0/8\"]", "", OPS, "egress.allow: changed"),
+        (
+            "[egress]\nallow = [\"::1\", \"10.0.0.0/8\"]",
+            "[egress]\nallow = [\"10.0.0.0/8\", \"::1\"]",
+            OPS,
+            "",
+        ),
+        ("[events]\ncustom = [\"a\"]", "", OPS, "events.custom: changed"),
+    ];
+    for (before, after, acme, words) in table {
+        let (old, new) = (config(&directory(before, OPS)), config(&directory(after, acme)));
+        let changes = diff(&old, &new);
+        assert_eq!(changes.to_string(), words);
+        assert_eq!(changes.is_empty(), words.is_empty());
+        assert_eq!(diff(&new, &old).is_empty(), words.is_empty());
+        assert!(diff(&new, &new).is_empty());
+    }
+}
+
+#[test]
+fn organizations_come_and_go_with_their_webhooks() {
+    let (one, two) = (
+        directory("", OPS),
+        directory("", OPS).file("organizations/beta.toml", format!("version = 1\n{OPS}")),
+    );
+    let (one, two) = (config(&one), config(&two));
+    assert_eq!(diff(&one, &two).to_string(), "beta: organization added\nbeta/p/ops: added");
+    assert_eq!(diff(&two, &one).to_string(), "beta: organization removed\nbeta/p/ops: removed");
+    let off = config(&directory("", &format!("{OPS}active = false")));
+    assert_eq!(diff(&off, &one).changed[0].changes, [Change::Activated]);
+}

@@ -1,0 +1,140 @@
+//! No secret and no header's value is told, also when the file that holds one is wrong in some other way.
+
+use std::path::Path;
+
+use aquarium_config::{Secret, diff, load};
+use proptest::prelude::*;
+
+use super::{config, directory, errors};
+
+/// What must not be seen. No part of it is anywhere else.
+const HIDDEN: &str = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7";
+
+/// Secrets where they belong, and where they do not.
+const ACME: &str = r#"version = 1
+secret = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7"
+secert = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7"
+
+[projects.p.webhooks.inline]
+url = "https://user:Zq7Zq7Zq7Zq7Zq7Zq7Zq7@x.example.com/"
+headers = { Authorization = "Bearer Zq7Zq7Zq7Zq7Zq7Zq7Zq7", "a b" = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7" }
+events = ["nothing"]
+timeout = 5
+
+[projects.p.webhooks.table]
+url = "https://x.example.com/"
+events = [
+    "*",
+    "nothing",
+]
+
+[projects.p.webhooks.table.headers]
+X-Literal = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7"
+Host = """
+Zq7Zq7Zq7Zq7Zq7Zq7Zq7
+"""
+X-Wrong = { env = "WRONG", value = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7" }
+X-Env = { env = "OPS_TOKEN" }
+"#;
+
+fn all_that_is_said(acme: &[u8]) -> String {
+    let source = directory("", "")
+        .file("organizations/acme.toml", acme)
+        .variable("WRONG", format!("{HIDDEN}\u{1}"))
+        .variable("OPS_TOKEN", HIDDEN);
+    match load(Path::new(""), &source) {
+        Ok(loaded) => format!("{loaded:?}"),
+        Err(errors) => {
+            let rendered = errors.diagnostics.iter().map(|d| d.render(false) + &d.render(true));
+            format!("{errors}\n{errors:?}\n{}", rendered.collect::<String>())
+        }
+    }
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_is_refused_without_being_told() {
+    let said = all_that_is_said(ACME.as_bytes());
+    assert!(!said.contains("Zq7"), "{said}");
+    assert_eq!(said.matches("must not stand in the configuration itself").count(), 4, "{said}");
+}
+
+#[test]
+fn a_secret_in_the_right_place_is_read_and_not_told() {
+    let webhook = "secret = { file = \"../secrets/acme\" }\n[projects.p.webhooks.w]\nurl = \"https://x/\"\n\
+        events = [\"*\"]\nheaders = { X-A = \"Zq7-literal\", Authorization = { env = \"OPS_TOKEN\" } }\n";
+    let source = |secret: &str| {
+        directory("[ingest]\ntoken = { file = \"token\" }", webhook)
+            .file("token", "Zq7-0123456789abcdef\r\n")
+            .file("secrets/acme", format!("{secret}\n"))
+            .variable("OPS_TOKEN", "Bearer Zq7")
+    };
+    let (old, new) = (config(&source("Zq7-0123456789abcdef")), config(&source("Zq7-another-secret")));
+    let secret = |config: &aquarium_config::Config| config.organizations["acme"].secret.clone();
+    assert_eq!(secret(&old), Secret::new("Zq7-0123456789abcdef").ok());
+    assert_eq!(
+        secret(&old),
+        old.ingest.token,
+        "the line break at the end of a file is not part of its secret"
+    );
+    let headers = &old.webhooks().next().unwrap().headers;
+    let headers: Vec<_> = headers.iter().map(|h| (h.name.as_str(), h.value.to_str().unwrap())).collect();
+    assert_eq!(headers, [("authorization", "Bearer Zq7"), ("x-a", "Zq7-literal")]);
+
+    let changes = diff(&old, &new);
+    let said = format!("{old:?} {new:?} {changes:?} {changes}");
+    assert!(!said.contains("Zq7"), "{said}");
+}
+
+#[test]
+fn a_secret_that_is_none_is_refused_since_sending_without_it_would_be_worse() {
+    for (content, reason) in [
+        ("", "it is empty"),
+        ("\n", "it is empty"),
+        ("too-short\n", "it has 9 characters, which is too few; accepted: 16 or more"),
+        ("two lines\nof a secret\n", "its character 4 is not visible ASCII (0x21 to 0x7e)"),
+        ("0123456789abcdef\n\n", "its character 17 is not visible ASCII (0x21 to 0x7e)"),
+    ] {
+        let source = directory("", "secret = { file = \"../secrets/acme\" }").file("secrets/acme", content);
+        let said = errors(&source).to_string();
+        assert!(said.ends_with(&format!("secrets/acme\" holds no usable secret: {reason}")), "{said}");
+    }
+}
+
+#[test]
+fn only_a_secret_that_strangers_may_read_is_warned_about() {
+    let warnings = |mode: u32, mount: bool| {
+        let acme = "secret = { file = \"../secrets/acme\" }";
+        let secret = "correct-horse-battery-staple";
+        let source = directory("", acme).file_with_mode("secrets/acme", secret, mode);
+        let source = if mount { source.file("secrets/..data", "") } else { source };
+        super::loaded(&source).warnings.len()
+    };
+    assert_eq!([warnings(0o600, false), warnings(0o640, false), warnings(0o644, false)], [0, 0, 1]);
+    assert_eq!(warnings(0o644, true), 0, "a Kubernetes mount is 0644 by default");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Somebody is editing the file: characters are missing, or too many.
+    #[test]
+    fn a_file_that_is_being_edited_tells_no_secret(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), proptest::option::of("[\\[\\]{}=\"'\n,. #x]")), 1..4)
+    ) {
+        let mut text = ACME.to_owned();
+        for (index, edit) in edits {
+            let at = index.index(text.len());
+            // A secret that is cut in two is not what this is about.
+            if text[..at].chars().next_back().is_some_and(|c| "Zq7".contains(c)) || text[at..].starts_with(['Z', 'q', '7']) {
+                continue;
+            }
+            match edit {
+                Some(character) => text.insert_str(at, &character),
+                None => drop(text.remove(at)),
+            }
+        }
+        let said = all_that_is_said(text.as_bytes());
+        let told: Vec<_> = said.lines().filter(|line| line.contains("Zq7")).collect();
+        prop_assert!(told.is_empty(), "{text}\n{told:#?}");
+    }
+}

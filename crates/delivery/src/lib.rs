@@ -1,0 +1,19 @@
+//! What a delivery is, and what happens to it next.
+//!
+//! Everything here is a pure function of its arguments: no I/O, no clock, no randomness. Time is a [`Timestamp`] that
+//! the caller read, chance is a number that the caller drew.
+mod breaker;
+mod id;
+mod name;
+mod next;
+mod outcome;
+mod schedule;
+mod time;
+
+pub use breaker::{Breaker, FIRST_PROBE_INTERVAL, LONGEST_PROBE_INTERVAL, Permit};
+pub use id::{DeliveryId, EventId, InvalidId};
+pub use name::{InvalidName, MAX_NAME, WebhookName, check_name};
+pub use next::{Decision, Exhaustion, Next, State, is_too_old, jittered, next};
+pub use outcome::{Failure, FailureKind, Outcome, RetryAfter};
+pub use schedule::Schedule;
+pub use time::Timestamp;

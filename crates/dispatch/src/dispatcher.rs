@@ -1,0 +1,309 @@
+//! Which lanes there are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aquarium_config::{Config, Webhook};
+use aquarium_delivery::{Timestamp, WebhookName};
+use aquarium_queue::{Backlog, Commits, Delivery, Error, Queue};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::runner::{Exit, Inputs, Missed, Runner, Shared};
+use crate::{Budget, Chance, Clock, Sender};
+
+/// Commits whose offers may wait for a lane. A lane empties its inbox whenever it runs.
+const INBOX: usize = 16;
+/// Offers kept for a lane that is about to end, to be given to the next one.
+const LATE: usize = 1_024;
+
+/// What bounds all lanes together.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Attempts under way at once.
+    pub in_flight: usize,
+    /// Bytes of bodies in memory, ready or being sent.
+    pub body_bytes: usize,
+    /// Of these, what one lane asks for at once when it reads from the queue.
+    pub lane_bytes: usize,
+    /// How long attempts under way may go on once a stop was asked for.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            in_flight: 512,
+            body_bytes: 32 * 1024 * 1024,
+            lane_bytes: 4 * 1024 * 1024,
+            grace: Duration::from_secs(25),
+        }
+    }
+}
+
+/// Runs a lane for each webhook that has something to send.
+#[derive(Debug)]
+pub struct Dispatcher<Q, S> {
+    shared: Arc<Shared<Q, S>>,
+    commits: Commits,
+    config: watch::Receiver<Arc<Config>>,
+}
+
+struct Lanes<Q, S> {
+    shared: Arc<Shared<Q, S>>,
+    current: Arc<Config>,
+    running: HashMap<WebhookName, Handle>,
+    tasks: JoinSet<Exit>,
+    /// The suspended webhooks, and the URL that answered 410.
+    suspended: HashMap<WebhookName, String>,
+    /// Suspensions that are being lifted in the queue.
+    resuming: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    task: Id,
+    offers: mpsc::Sender<Vec<Delivery>>,
+    missed: Arc<Missed>,
+    webhook: watch::Sender<Arc<Webhook>>,
+    stop: CancellationToken,
+    /// Offers that came when it was about to end.
+    late: Vec<Delivery>,
+}
+
+impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
+    /// A dispatcher of the deliveries in `queue`, which it hears of by `commits`.
+    pub fn new(
+        queue: Q,
+        commits: Commits,
+        sender: S,
+        config: watch::Receiver<Arc<Config>>,
+        clock: Clock,
+        chance: Chance,
+        limits: Limits,
+    ) -> Self {
+        let shared = Shared {
+            queue,
+            sender,
+            clock,
+            chance,
+            config: config.clone(),
+            slots: Arc::new(Semaphore::new(limits.in_flight)),
+            bodies: Budget::new(limits.body_bytes),
+            limits,
+        };
+        Self { shared: Arc::new(shared), commits, config }
+    }
+
+    /// Sends until `shutdown`; then attempts under way may end within the grace period, and what they came to is
+    /// recorded.
+    ///
+    /// # Errors
+    /// The queue's, if what waits in it could not be read at the start.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let Self { shared, mut commits, mut config } = self;
+        let current = config.borrow_and_update().clone();
+        let backlog = shared.queue.backlog().await?;
+        let mut lanes = Lanes {
+            shared,
+            current,
+            running: HashMap::new(),
+            tasks: JoinSet::new(),
+            suspended: HashMap::new(),
+            resuming: JoinSet::new(),
+        };
+        lanes.resume_from(backlog);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                offers = commits.recv() => match offers {
+                    Some(offers) => lanes.route(offers),
+                    None => break,
+                },
+                Some(exit) = lanes.tasks.join_next() => match exit {
+                    Ok(exit) => lanes.ended(exit),
+                    Err(error) => lanes.broke_off(&error),
+                },
+                Some(_) = lanes.resuming.join_next() => {}
+                Ok(()) = config.changed() => {
+                    let next = config.borrow_and_update().clone();
+                    lanes.reconfigure(next);
+                }
+            }
+        }
+        lanes.stop(commits).await;
+        Ok(())
+    }
+}
+
+impl<Q: Queue, S: Sender> Lanes<Q, S> {
+    /// Starts where an earlier process stopped.
+    fn resume_from(&mut self, backlog: Backlog) {
+        for suspension in backlog.suspended {
+            self.suspended.insert(suspension.webhook, suspension.url);
+        }
+        let config = self.current.clone();
+        for webhook in config.webhooks() {
+            self.lift_suspension(webhook);
+        }
+        let mut held = 0_usize;
+        for (name, next_due) in backlog.waiting {
+            match config.webhook(&name) {
+                Some(webhook) if self.is_running(webhook) => self.start(webhook.clone(), Some(next_due)),
+                _ => held += 1,
+            }
+        }
+        info!(lanes = self.running.len(), held, "resumed what waits in the queue");
+    }
+
+    fn is_running(&self, webhook: &Webhook) -> bool {
+        webhook.active && !self.suspended.contains_key(&webhook.name)
+    }
+
+    /// A suspended webhook gets another chance when its URL has changed. True if it did.
+    fn lift_suspension(&mut self, webhook: &Webhook) -> bool {
+        match self.suspended.get(&webhook.name) {
+            Some(url) if url != webhook.url.as_str() => {}
+            _ => return false,
+        }
+        self.suspended.remove(&webhook.name);
+        info!(webhook = %webhook.name, "resumed: its URL has changed");
+        let (queue, name) = (self.shared.queue.clone(), webhook.name.clone());
+        // Not awaited here: the queue may be waiting for this task to take its commits.
+        self.resuming.spawn(async move {
+            if let Err(error) = queue.resume(name.clone()).await {
+                warn!(webhook = %name, %error, "its suspension could not be lifted for good; it is again at the next start");
+            }
+        });
+        true
+    }
+
+    fn start(&mut self, webhook: Arc<Webhook>, next_due: Option<Timestamp>) {
+        let name = webhook.name.clone();
+        let (offers, inbox) = mpsc::channel(INBOX);
+        let (webhook, watched) = watch::channel(webhook);
+        let (missed, stop) = (Arc::new(Missed::default()), CancellationToken::new());
+        let inputs = Inputs { offers: inbox, missed: missed.clone(), webhook: watched, stop: stop.clone() };
+        let task = self.tasks.spawn(Runner::new(self.shared.clone(), inputs, next_due).run()).id();
+        self.running.insert(name, Handle { task, offers, missed, webhook, stop, late: Vec::new() });
+    }
+
+    /// A lane panicked. Its deliveries are in the queue: another one takes them up.
+    fn broke_off(&mut self, error: &JoinError) {
+        let broken = self.running.iter().find(|(_, handle)| handle.task == error.id());
+        let Some(name) = broken.map(|(name, _)| name.clone()) else { return };
+        error!(webhook = %name, %error, "a lane broke off; it is started anew");
+        self.running.remove(&name);
+        if let Some(webhook) = self.current.webhook(&name).cloned()
+            && self.is_running(&webhook)
+        {
+            self.start(webhook, Some(Timestamp::default()));
+        }
+    }
+
+    /// Gives each lane its part of a commit.
+    fn route(&mut self, offers: Vec<Delivery>) {
+        let mut by_webhook: HashMap<WebhookName, Vec<Delivery>> = HashMap::new();
+        for delivery in offers {
+            match by_webhook.get_mut(&delivery.webhook) {
+                Some(group) => group.push(delivery),
+                None => drop(by_webhook.insert(delivery.webhook.clone(), vec![delivery])),
+            }
+        }
+        for (name, group) in by_webhook {
+            self.offer(name, group);
+        }
+    }
+
+    fn offer(&mut self, name: WebhookName, offers: Vec<Delivery>) {
+        if !self.running.contains_key(&name) {
+            match self.current.webhook(&name).cloned() {
+                Some(webhook) if self.is_running(&webhook) => self.start(webhook, None),
+                // It is held in the queue.
+                _ => return,
+            }
+        }
+        let Some(handle) = self.running.get_mut(&name) else { return };
+        match handle.offers.try_send(offers) {
+            Ok(()) => {}
+            Err(TrySendError::Closed(offers)) if handle.late.len() < LATE => handle.late.extend(offers),
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => handle.missed.set(),
+        }
+    }
+
+    fn ended(&mut self, exit: Exit) {
+        let name = exit.webhook.name.clone();
+        let Some(handle) = self.running.remove(&name) else { return };
+        if exit.suspended {
+            self.suspended.insert(name.clone(), exit.webhook.url.to_string());
+        }
+        let Some(webhook) = self.current.webhook(&name).cloned() else { return };
+        self.lift_suspension(&webhook);
+        if !self.is_running(&webhook) {
+            return;
+        }
+        // A lane that was stopped, or that may have missed something, leaves it to the next one to look.
+        if handle.missed.take() || handle.stop.is_cancelled() || exit.suspended {
+            self.start(webhook, Some(Timestamp::default()));
+        }
+        for offers in [exit.offers, handle.late] {
+            if !offers.is_empty() {
+                self.offer(name.clone(), offers);
+            }
+        }
+    }
+
+    /// Applies the difference between two configurations, and nothing else.
+    fn reconfigure(&mut self, next: Arc<Config>) {
+        let previous = std::mem::replace(&mut self.current, next.clone());
+        for (name, handle) in &self.running {
+            match next.webhook(name) {
+                Some(webhook) if webhook.active => {
+                    handle.webhook.send_if_modified(|current| {
+                        let modified = !Arc::ptr_eq(current, webhook) && **current != **webhook;
+                        if modified {
+                            *current = webhook.clone();
+                        }
+                        modified
+                    });
+                }
+                _ => handle.stop.cancel(),
+            }
+        }
+        for webhook in next.webhooks() {
+            let was_active = previous.webhook(&webhook.name).is_some_and(|webhook| webhook.active);
+            let resumed = self.lift_suspension(webhook);
+            let running = self.running.contains_key(&webhook.name);
+            if (resumed || !was_active) && !running && self.is_running(webhook) {
+                self.start(webhook.clone(), Some(Timestamp::default()));
+            }
+        }
+    }
+
+    /// Lets attempts under way end. Commits are still taken, so that the queue is not held up while it records them.
+    async fn stop(mut self, mut commits: Commits) {
+        for handle in self.running.values() {
+            handle.stop.cancel();
+        }
+        let ending = async {
+            loop {
+                tokio::select! {
+                    lane = self.tasks.join_next() => if lane.is_none() { break },
+                    Some(_) = commits.recv() => {}
+                }
+            }
+        };
+        if tokio::time::timeout(self.shared.limits.grace, ending).await.is_err() {
+            warn!(
+                lanes = self.tasks.len(),
+                "attempts were cut off at the end of the grace period; they are made again at the next start"
+            );
+        }
+        self.tasks.shutdown().await;
+        self.resuming.shutdown().await;
+    }
+}

@@ -1,0 +1,20 @@
+//! Lanes: claim, send, settle.
+//!
+//! A [`Dispatcher`] runs one lane for each webhook that has something to send. A lane owns its state in one task: there
+//! are no locks and no shared maps. What it does next is decided by [`lane::Lane`], a plain value without I/O, clock or
+//! chance; the task around it carries the decisions out.
+//!
+//! Memory does not depend on the backlog. A lane holds a bounded number of deliveries, bodies in memory have one byte
+//! [`Budget`] for the whole process, and whatever has no room stays in the queue until it is claimed.
+
+mod budget;
+mod clock;
+mod dispatcher;
+pub mod lane;
+mod runner;
+mod sender;
+
+pub use budget::{Budget, Reserved};
+pub use clock::{Chance, Clock};
+pub use dispatcher::{Dispatcher, Limits};
+pub use sender::Sender;

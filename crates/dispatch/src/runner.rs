@@ -1,0 +1,365 @@
+//! The task around a lane: it carries out what [`Lane`] decides, and tells it what happened.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aquarium_config::{Config, Webhook};
+use aquarium_delivery::Timestamp;
+use aquarium_egress::{Endpoint, Message, Sent};
+use aquarium_queue::{Delivery, Error, Key, Page, Queue, Settlement};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use http::HeaderValue;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::lane::{Concluded, Item, Lane, Notice, Step};
+use crate::{Budget, Chance, Clock, Limits, Reserved, Sender};
+
+/// How long a lane with nothing to do stays, so that the next event finds it.
+const LINGER: Duration = Duration::from_secs(10);
+/// How long a failed queue is left alone before it is asked again.
+const QUEUE_RETRY: Duration = Duration::from_secs(1);
+/// The longest sleep, after which the wall clock is looked at again: it may have been set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// What all lanes share.
+#[derive(Debug)]
+pub(crate) struct Shared<Q, S> {
+    pub(crate) queue: Q,
+    pub(crate) sender: S,
+    pub(crate) clock: Clock,
+    pub(crate) chance: Chance,
+    pub(crate) config: watch::Receiver<Arc<Config>>,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) bodies: Budget,
+    pub(crate) limits: Limits,
+}
+
+/// Tells a lane that offers were left in the queue.
+#[derive(Debug, Default)]
+pub(crate) struct Missed {
+    happened: AtomicBool,
+    notify: Notify,
+}
+
+impl Missed {
+    pub(crate) fn set(&self) {
+        self.happened.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+
+    pub(crate) fn take(&self) -> bool {
+        self.happened.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// How a lane is reached.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    pub(crate) offers: mpsc::Receiver<Vec<Delivery>>,
+    pub(crate) missed: Arc<Missed>,
+    pub(crate) webhook: watch::Receiver<Arc<Webhook>>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What a lane leaves behind.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    pub(crate) webhook: Arc<Webhook>,
+    pub(crate) suspended: bool,
+    /// Offers that came too late for it.
+    pub(crate) offers: Vec<Delivery>,
+}
+
+type Claiming = Pin<Box<dyn Future<Output = Result<Page, Error>> + Send>>;
+type Recording = Pin<Box<dyn Future<Output = Key> + Send>>;
+type Acquiring = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
+
+pub(crate) struct Runner<Q, S> {
+    shared: Arc<Shared<Q, S>>,
+    inputs: Inputs,
+    lane: Lane,
+    endpoint: Option<Arc<Endpoint>>,
+    attempts: JoinSet<Attempted>,
+    claiming: Option<Claiming>,
+    recordings: FuturesUnordered<Recording>,
+    slot: Option<OwnedSemaphorePermit>,
+    acquiring: Option<Acquiring>,
+    stopping: bool,
+}
+
+/// One attempt's end. `sent` is missing if there was nothing to send it with.
+struct Attempted {
+    key: Key,
+    started_at: Timestamp,
+    sent: Option<Sent>,
+}
+
+impl<Q: Queue, S: Sender> Runner<Q, S> {
+    pub(crate) fn new(shared: Arc<Shared<Q, S>>, mut inputs: Inputs, next_due: Option<Timestamp>) -> Self {
+        let webhook = inputs.webhook.borrow_and_update().clone();
+        let endpoint = endpoint_of(&webhook);
+        Self {
+            shared,
+            inputs,
+            lane: Lane::new(webhook, next_due),
+            endpoint,
+            attempts: JoinSet::new(),
+            claiming: None,
+            recordings: FuturesUnordered::new(),
+            slot: None,
+            acquiring: None,
+            stopping: false,
+        }
+    }
+
+    pub(crate) async fn run(mut self) -> Exit {
+        loop {
+            let now = self.shared.clock.now();
+            if self.stopping && self.lane.is_idle() {
+                break;
+            }
+            let sending = !self.stopping && self.lane.wants_to_send(now);
+            if sending && self.slot.is_none() && self.acquiring.is_none() {
+                self.slot = self.shared.slots.clone().try_acquire_owned().ok();
+            }
+            match self.lane.next(now, sending && self.slot.is_some()) {
+                Step::Send(item) => self.start(*item, now),
+                Step::Conclude(concluded) => self.conclude(concluded),
+                Step::Claim(mut claim) => {
+                    claim.bytes = self.shared.bodies.available().min(self.shared.limits.lane_bytes);
+                    let queue = self.shared.queue.clone();
+                    self.claiming = Some(Box::pin(async move { queue.claim(claim).await }));
+                }
+                Step::Wait(until) => {
+                    self.wait(until, sending).await;
+                }
+                Step::End if self.lane.is_suspended() => break,
+                Step::End => {
+                    if !self.wait(Some(now + LINGER), false).await {
+                        break;
+                    }
+                }
+            }
+        }
+        self.exit()
+    }
+
+    fn exit(mut self) -> Exit {
+        self.inputs.offers.close();
+        let mut offers = Vec::new();
+        while let Ok(late) = self.inputs.offers.try_recv() {
+            offers.extend(late);
+        }
+        Exit { webhook: self.lane.webhook().clone(), suspended: self.lane.is_suspended(), offers }
+    }
+
+    /// Waits until something happens, and tells the lane. False if it was only that time has passed.
+    async fn wait(&mut self, until: Option<Timestamp>, wants_slot: bool) -> bool {
+        if !wants_slot {
+            (self.slot, self.acquiring) = (None, None);
+        } else if self.slot.is_none() && self.acquiring.is_none() {
+            let slots = self.shared.slots.clone();
+            self.acquiring = Some(Box::pin(async move { slots.acquire_owned().await.ok() }));
+        }
+        let shared = self.shared.clone();
+        let sleep = async {
+            match until {
+                Some(until) => tokio::time::sleep(until.since(shared.clock.now()).min(LONGEST_SLEEP)).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            Some(attempted) = self.attempts.join_next() => match attempted {
+                Ok(attempted) => self.attempted(attempted),
+                Err(error) => error!(webhook = %self.lane.name(), %error, "an attempt broke off"),
+            },
+            Some(key) = self.recordings.next() => self.lane.recorded(key),
+            page = ready_or_pending(&mut self.claiming) => {
+                self.claiming = None;
+                self.claimed(page);
+            }
+            slot = ready_or_pending(&mut self.acquiring) => {
+                self.acquiring = None;
+                self.slot = slot;
+            }
+            offers = self.inputs.offers.recv() => match offers {
+                Some(offers) => self.offered(offers),
+                None => self.stopping = true,
+            },
+            () = self.inputs.missed.notify.notified() => {
+                if self.inputs.missed.take() {
+                    self.lane.missed_offers(shared.clock.now());
+                }
+            }
+            Ok(()) = self.inputs.webhook.changed() => {
+                let webhook = self.inputs.webhook.borrow_and_update().clone();
+                self.endpoint = endpoint_of(&webhook);
+                self.lane.configure(webhook);
+            }
+            () = self.inputs.stop.cancelled(), if !self.stopping => self.stopping = true,
+            () = sleep => return false,
+        }
+        true
+    }
+
+    fn offered(&mut self, offers: Vec<Delivery>) {
+        for mut delivery in offers {
+            let reserved = reserve(&self.shared.bodies, &mut delivery);
+            self.lane.offer(Item { delivery, reserved });
+        }
+    }
+
+    fn claimed(&mut self, page: Result<Page, Error>) {
+        let now = self.shared.clock.now();
+        match page {
+            Ok(page) => self.lane.claimed(page, |delivery| reserve(&self.shared.bodies, delivery)),
+            Err(error) => {
+                warn!(webhook = %self.lane.name(), %error, "reading deliveries failed, it is tried again");
+                self.lane.claim_failed(now + QUEUE_RETRY);
+            }
+        }
+    }
+
+    fn start(&mut self, item: Item, now: Timestamp) {
+        let slot = self.slot.take();
+        let (shared, endpoint) = (self.shared.clone(), self.endpoint.clone());
+        self.attempts.spawn(async move {
+            let key = item.delivery.key;
+            let sent = match endpoint {
+                Some(endpoint) => attempt(&shared, &endpoint, item, now).await,
+                None => None,
+            };
+            drop(slot);
+            Attempted { key, started_at: now, sent }
+        });
+    }
+
+    fn attempted(&mut self, Attempted { key, started_at, sent }: Attempted) {
+        let (now, chance) = (self.shared.clock.now(), &self.shared.chance);
+        let Some(sent) = sent else {
+            return self.lane.untried(key, now + QUEUE_RETRY);
+        };
+        let random = (chance.fraction(), chance.fraction());
+        if let Some(concluded) = self.lane.attempted(key, started_at, sent, now, random) {
+            self.conclude(concluded);
+        }
+    }
+
+    fn conclude(&mut self, Concluded { settlement, report, notices }: Concluded) {
+        for notice in notices {
+            self.log(notice);
+        }
+        if let Some((watcher, report)) = report {
+            // Whoever watched may have gone, or has heard enough.
+            let _ = watcher.try_send(report);
+        }
+        self.recordings.push(Box::pin(record(self.shared.queue.clone(), settlement)));
+    }
+
+    fn log(&self, notice: Notice) {
+        let webhook = self.lane.name();
+        match notice {
+            Notice::BreakerOpened(outcome) => {
+                warn!(%webhook, last = %outcome, "breaker opened: the endpoint keeps failing, only probes are sent");
+            }
+            Notice::BreakerClosed => info!(%webhook, "breaker closed: the endpoint answers again"),
+            Notice::Paused(until) => info!(%webhook, %until, "the endpoint asked for a pause"),
+            Notice::Suspended => {
+                warn!(%webhook, "suspended: the endpoint answered 410 Gone; its deliveries are held until its URL changes");
+            }
+            Notice::Exhausted(delivery, why, Some(last)) => {
+                warn!(%webhook, %delivery, %why, %last, "delivery exhausted");
+            }
+            Notice::Exhausted(delivery, why, None) => warn!(%webhook, %delivery, %why, "delivery exhausted"),
+        }
+    }
+}
+
+/// Completes with the future's output if there is one, and never otherwise.
+async fn ready_or_pending<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+fn endpoint_of(webhook: &Webhook) -> Option<Arc<Endpoint>> {
+    let headers = webhook.headers.iter().map(|header| (header.name.clone(), header.value.clone()));
+    let endpoint = Endpoint::new(webhook.url.as_str(), headers, webhook.timeout, webhook.connect_timeout);
+    endpoint
+        .inspect_err(|error| error!(webhook = %webhook.name, %error, "its URL cannot be requested"))
+        .ok()
+        .map(Arc::new)
+}
+
+/// Keeps the body if there is room for it; otherwise it is read again when its turn comes.
+fn reserve(bodies: &Budget, delivery: &mut Delivery) -> Option<Reserved> {
+    delivery.body.as_ref()?;
+    let reserved = bodies.try_reserve(delivery.size);
+    if reserved.is_none() {
+        delivery.body = None;
+    }
+    reserved
+}
+
+/// Makes one attempt. `None` if it could not be tried, through no fault of the endpoint.
+async fn attempt<Q: Queue, S: Sender>(
+    shared: &Shared<Q, S>,
+    endpoint: &Endpoint,
+    item: Item,
+    at: Timestamp,
+) -> Option<Sent> {
+    let Item { delivery, reserved } = item;
+    let (body, _reserved) = match (delivery.body, reserved) {
+        (Some(body), reserved) => (body, reserved),
+        (None, _) => {
+            let reserved = shared.bodies.reserve(delivery.size).await;
+            match shared.queue.body(delivery.event_key).await {
+                Ok(Some(body)) => (body, Some(reserved)),
+                Ok(None) => {
+                    error!(delivery = %delivery.id, event = %delivery.event, "the event is not in the queue any more");
+                    return None;
+                }
+                Err(error) => {
+                    warn!(delivery = %delivery.id, %error, "the event cannot be read, it is tried again");
+                    return None;
+                }
+            }
+        }
+    };
+    // The secret is looked up now: a new one counts for whatever was queued before it came.
+    let secret = {
+        let config = shared.config.borrow();
+        let organization = config.organization(delivery.webhook.organization())?;
+        match &organization.secret {
+            None => None,
+            Some(secret) => Some(HeaderValue::from_str(secret.expose()).ok()?),
+        }
+    };
+    let message = Message {
+        body,
+        event: delivery.event,
+        delivery: delivery.id,
+        attempt: delivery.attempts.saturating_add(1),
+        at,
+        secret,
+    };
+    Some(shared.sender.send(endpoint, message).await)
+}
+
+/// Records a settlement, however long the queue is away: what was sent must not be sent again.
+async fn record<Q: Queue>(queue: Q, settlement: Settlement) -> Key {
+    loop {
+        match queue.settle(settlement.clone()).await {
+            Ok(()) | Err(Error::Closed) => return settlement.delivery,
+            Err(_) => tokio::time::sleep(QUEUE_RETRY).await,
+        }
+    }
+}

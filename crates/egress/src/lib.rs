@@ -1,0 +1,17 @@
+//! The only way out.
+//!
+//! [`Egress`] makes one request and says what it came to. It promises that an attempt ends by its deadline, that no
+//! more of an answer is read than [`MAX_RESPONSE_BODY`], that no redirect is followed, and that a connection goes only
+//! to an address that the [`Guard`] let pass. It knows nothing of queues, retries or configuration files.
+
+mod connect;
+mod endpoint;
+mod failure;
+mod guard;
+mod send;
+mod tls;
+
+pub use endpoint::{Endpoint, InvalidEndpoint, USER_AGENT};
+pub use guard::{Blocked, Guard};
+pub use send::{Egress, MAX_EXCERPT, MAX_RESPONSE_BODY, Message, Options, Sent};
+pub use tls::{Roots, TlsError};

@@ -1,0 +1,64 @@
+//! Words in messages: what was probably meant, and how much of what was sent is repeated.
+
+use std::fmt;
+
+/// The most characters of what somebody sent that a message repeats.
+pub(crate) const MAX_ECHO: usize = 60;
+
+/// The candidate that `name` was probably meant to be: at most a third of its letters differ.
+///
+/// A name of more than [`MAX_ECHO`] characters is like none: the comparison takes time in proportion to its length.
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.chars().nth(MAX_ECHO).is_some() {
+        return None;
+    }
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, candidate)| *distance * 3 <= candidate.len().max(3))
+        .map(|(_, candidate)| candidate)
+}
+
+/// The first [`MAX_ECHO`] characters of `text`, with an ellipsis when there are more.
+pub(crate) fn clip(text: &str) -> String {
+    match text.char_indices().nth(MAX_ECHO) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Prints `a, b, c`.
+pub(crate) fn list<T: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    words: impl IntoIterator<Item = T>,
+) -> fmt::Result {
+    for (index, word) in words.into_iter().enumerate() {
+        if index > 0 {
+            f.write_str(", ")?;
+        }
+        write!(f, "{word}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(clip("kurz"), "kurz");
+        assert_eq!(clip(&"é".repeat(60)), "é".repeat(60));
+        assert_eq!(clip(&"é".repeat(61)), format!("{}…", "é".repeat(60)));
+    }
+
+    #[test]
+    fn only_a_word_that_is_close_is_suggested() {
+        let known = ["dataset", "issue", "issues"];
+        assert_eq!(nearest("datset", known), Some("dataset"));
+        assert_eq!(nearest("isseu", known), Some("issue"));
+        assert_eq!(nearest("payload", known), None);
+        assert_eq!(nearest(&"x".repeat(1 << 20), known), None);
+    }
+}

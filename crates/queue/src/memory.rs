@@ -1,0 +1,285 @@
+//! An engine that keeps nothing: a plain map behind a lock.
+//!
+//! It answers at once, so that whole lanes run in virtual time, and it is the model that the durable engines are
+//! compared with. Nothing in production uses it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aquarium_delivery::{DeliveryId, EventId, Outcome, Timestamp, WebhookName};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::{
+    Accepted, Attempt, Backlog, Claim, Commits, Delivery, Error, Idempotency, Key, Page, Purged, Queue,
+    Receipt, ReceiptEntry, Record, Settled, Settlement, State, Submission, Suspension,
+};
+
+/// A queue in memory.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    stored: Arc<Mutex<Stored>>,
+    committed: mpsc::Sender<Vec<Delivery>>,
+}
+
+/// Opens an empty queue that is full when it holds `capacity` events.
+pub fn open(capacity: usize) -> (Memory, Commits) {
+    let (committed, commits) = mpsc::channel(1_024);
+    let stored = Arc::new(Mutex::new(Stored { capacity, ..Stored::default() }));
+    (Memory { stored, committed }, commits)
+}
+
+#[derive(Debug, Default)]
+struct Stored {
+    capacity: usize,
+    last_key: u64,
+    events: BTreeMap<Key, StoredEvent>,
+    deliveries: BTreeMap<Key, StoredDelivery>,
+    submissions: HashMap<(String, String), (Idempotency, Vec<Key>)>,
+    suspended: BTreeMap<WebhookName, Suspension>,
+}
+
+#[derive(Debug)]
+struct StoredEvent {
+    id: EventId,
+    accepted_at: Timestamp,
+    body: Bytes,
+}
+
+#[derive(Debug)]
+struct StoredDelivery {
+    id: DeliveryId,
+    event: Key,
+    webhook: WebhookName,
+    state: State,
+    settled_at: Timestamp,
+    made: u32,
+    attempts: Vec<Attempt>,
+}
+
+impl Stored {
+    fn key(&mut self) -> Key {
+        self.last_key += 1;
+        Key(self.last_key)
+    }
+
+    fn of_event(&self, event: Key) -> impl Iterator<Item = (&Key, &StoredDelivery)> {
+        self.deliveries.iter().filter(move |(_, delivery)| delivery.event == event)
+    }
+
+    /// Pending deliveries of a webhook, the first due first.
+    fn pending(&self, webhook: &WebhookName) -> BTreeMap<(Timestamp, Key), &StoredDelivery> {
+        let of_webhook = self.deliveries.iter().filter(|(_, delivery)| delivery.webhook == *webhook);
+        of_webhook
+            .filter_map(|(key, delivery)| match delivery.state {
+                State::Pending { due_at } => Some(((due_at, *key), delivery)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn receipt(&self, key: Key) -> Option<Receipt> {
+        let entry = |delivery: &StoredDelivery| ReceiptEntry {
+            id: delivery.id,
+            webhook: delivery.webhook.clone(),
+            skipped: delivery.state == State::Skipped,
+        };
+        let deliveries = self.of_event(key).map(|(_, delivery)| entry(delivery)).collect();
+        Some(Receipt { event: self.events.get(&key)?.id, deliveries })
+    }
+
+    fn accept(&mut self, submission: Submission) -> Result<(Accepted, Vec<Delivery>), Error> {
+        let name = submission.idempotency.as_ref().map(|i| (submission.organization.clone(), i.key.clone()));
+        if let Some((known, events)) = name.as_ref().and_then(|name| self.submissions.get(name)) {
+            if Some(known) != submission.idempotency.as_ref() {
+                return Err(Error::Conflict);
+            }
+            let receipts = events.iter().filter_map(|event| self.receipt(*event)).collect();
+            return Ok((Accepted::Repeated(receipts), Vec::new()));
+        }
+        if self.events.len() >= self.capacity {
+            return Err(Error::Full { size: self.events.len() as u64, max_size: self.capacity as u64 });
+        }
+        let (mut keys, mut offers) = (Vec::new(), Vec::new());
+        for event in submission.events {
+            let event_key = self.key();
+            keys.push(event_key);
+            for target in event.targets {
+                let key = self.key();
+                let state = match target.skipped {
+                    true => State::Skipped,
+                    false => State::Pending { due_at: event.accepted_at },
+                };
+                let stored = StoredDelivery {
+                    id: target.delivery,
+                    event: event_key,
+                    webhook: target.webhook.clone(),
+                    state,
+                    settled_at: event.accepted_at,
+                    made: 0,
+                    attempts: Vec::new(),
+                };
+                self.deliveries.insert(key, stored);
+                if !target.skipped {
+                    offers.push(Delivery {
+                        key,
+                        id: target.delivery,
+                        webhook: target.webhook,
+                        event: event.id,
+                        event_key,
+                        accepted_at: event.accepted_at,
+                        due_at: event.accepted_at,
+                        attempts: 0,
+                        size: event.body.len(),
+                        body: Some(event.body.clone()),
+                        watcher: event.watcher.clone(),
+                    });
+                }
+            }
+            let stored = StoredEvent { id: event.id, accepted_at: event.accepted_at, body: event.body };
+            self.events.insert(event_key, stored);
+        }
+        if let (Some(name), Some(idempotency)) = (name, submission.idempotency) {
+            self.submissions.insert(name, (idempotency, keys));
+        }
+        Ok((Accepted::Stored, offers))
+    }
+
+    fn settle(&mut self, settlement: Settlement) {
+        let Some(delivery) = self.deliveries.get_mut(&settlement.delivery) else { return };
+        delivery.settled_at = settlement.at;
+        delivery.state = match settlement.state {
+            Settled::Delivered => State::Delivered,
+            Settled::Exhausted(why) => State::Exhausted(why),
+            Settled::Retry(due_at) => State::Pending { due_at },
+            Settled::Suspended { url } => {
+                let webhook = delivery.webhook.clone();
+                let suspension = Suspension { webhook: webhook.clone(), since: settlement.at, url };
+                self.suspended.insert(webhook, suspension);
+                State::Pending { due_at: settlement.at }
+            }
+        };
+        if let Some(mut attempt) = settlement.attempt {
+            if let Outcome::Answered { retry_after, .. } = &mut attempt.outcome {
+                *retry_after = None;
+            }
+            delivery.made = attempt.number;
+            delivery.attempts.retain(|known| known.number != attempt.number);
+            delivery.attempts.push(attempt);
+        }
+    }
+
+    fn claim(&self, claim: &Claim) -> Page {
+        let mut page = Page::default();
+        let mut bytes = claim.bytes;
+        for ((due_at, key), delivery) in self.pending(&claim.webhook) {
+            if claim.held.contains(&key) {
+                continue;
+            }
+            let Some(event) = self.events.get(&delivery.event) else { continue };
+            if due_at > claim.now || page.deliveries.len() == claim.limit {
+                page.next_due = Some(due_at);
+                break;
+            }
+            let fits = event.body.len() <= bytes;
+            bytes -= if fits { event.body.len() } else { 0 };
+            page.deliveries.push(Delivery {
+                key,
+                id: delivery.id,
+                webhook: delivery.webhook.clone(),
+                event: event.id,
+                event_key: delivery.event,
+                accepted_at: event.accepted_at,
+                due_at,
+                attempts: delivery.made,
+                size: event.body.len(),
+                body: fits.then(|| event.body.clone()),
+                watcher: None,
+            });
+        }
+        page
+    }
+
+    fn backlog(&self) -> Backlog {
+        let webhooks: HashSet<_> = self.deliveries.values().map(|delivery| &delivery.webhook).collect();
+        let first_due = |webhook: &WebhookName| Some(self.pending(webhook).first_key_value()?.0.0);
+        let mut waiting: Vec<_> =
+            webhooks.into_iter().filter_map(|webhook| Some((webhook.clone(), first_due(webhook)?))).collect();
+        waiting.sort();
+        Backlog { waiting, suspended: self.suspended.values().cloned().collect() }
+    }
+
+    /// Removes in one step what an engine may remove in several.
+    fn purge(&mut self, before: Timestamp, configured: &HashSet<WebhookName>) -> Purged {
+        let wanted = |delivery: &StoredDelivery| match delivery.state {
+            State::Pending { .. } => configured.contains(&delivery.webhook),
+            _ => delivery.settled_at >= before,
+        };
+        let old = self.events.iter().filter(|(_, event)| event.accepted_at < before);
+        let gone: HashSet<Key> = old
+            .map(|(key, _)| *key)
+            .filter(|key| !self.of_event(*key).any(|(_, delivery)| wanted(delivery)))
+            .collect();
+        let pending = |delivery: &&StoredDelivery| matches!(delivery.state, State::Pending { .. });
+        let removed = self.deliveries.values().filter(|delivery| gone.contains(&delivery.event));
+        let abandoned = removed.filter(pending).count();
+        self.events.retain(|key, _| !gone.contains(key));
+        self.deliveries.retain(|_, delivery| !gone.contains(&delivery.event));
+        self.submissions.retain(|_, (_, events)| events.first().is_none_or(|first| !gone.contains(first)));
+        Purged { events: gone.len(), abandoned, more: false }
+    }
+}
+
+impl Memory {
+    fn stored(&self) -> MutexGuard<'_, Stored> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue for Memory {
+    async fn accept(&self, submission: Submission) -> Result<Accepted, Error> {
+        let (accepted, offers) = self.stored().accept(submission)?;
+        if !offers.is_empty() {
+            // Nobody may be sending.
+            let _ = self.committed.send(offers).await;
+        }
+        Ok(accepted)
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<(), Error> {
+        self.stored().settle(settlement);
+        Ok(())
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Page, Error> {
+        Ok(self.stored().claim(&claim))
+    }
+
+    async fn body(&self, event: Key) -> Result<Option<Bytes>, Error> {
+        Ok(self.stored().events.get(&event).map(|event| event.body.clone()))
+    }
+
+    async fn backlog(&self) -> Result<Backlog, Error> {
+        Ok(self.stored().backlog())
+    }
+
+    async fn record(&self, delivery: Key) -> Result<Option<Record>, Error> {
+        let stored = self.stored();
+        let found = stored.deliveries.get(&delivery);
+        Ok(found.map(|found| Record { state: found.state, attempts: found.attempts.clone() }))
+    }
+
+    async fn resume(&self, webhook: WebhookName) -> Result<(), Error> {
+        self.stored().suspended.remove(&webhook);
+        Ok(())
+    }
+
+    async fn purge(
+        &self,
+        before: Timestamp,
+        configured: Arc<HashSet<WebhookName>>,
+        _limit: usize,
+    ) -> Result<Purged, Error> {
+        Ok(self.stored().purge(before, &configured))
+    }
+}

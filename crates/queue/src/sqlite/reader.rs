@@ -1,0 +1,195 @@
+//! The reader thread: claims, bodies, and what is stored of a delivery.
+
+use std::path::Path;
+use std::time::Duration;
+
+use aquarium_delivery::{DeliveryId, EventId, Failure, FailureKind, Outcome, Timestamp, WebhookName};
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row};
+use tokio::sync::mpsc;
+use tracing::error;
+
+use super::Reply;
+use super::schema::{self, code, stored, timestamp, unsigned};
+use crate::{Attempt, Backlog, Claim, Delivery, Error, Key, Page, Record, Suspension};
+
+/// What the reader is asked.
+#[derive(Debug)]
+pub(super) enum Question {
+    Claim(Claim, Reply<Page>),
+    Body(Key, Reply<Option<Bytes>>),
+    Backlog(Reply<Backlog>),
+    Record(Key, Reply<Option<Record>>),
+}
+
+/// Answers until every handle has been dropped. A connection that failed is replaced before the next question.
+pub(super) fn run(path: &Path, connection: Connection, mut questions: mpsc::Receiver<Question>) {
+    let mut connection = Some(connection);
+    while let Some(question) = questions.blocking_recv() {
+        let usable = match connection.take() {
+            Some(connection) => Ok(connection),
+            None => {
+                schema::open_for_reading(path).map_err(|error| Error::Unavailable(error.to_string().into()))
+            }
+        };
+        connection = match usable {
+            Ok(usable) => answer(&usable, question).then_some(usable),
+            Err(error) => {
+                refuse(question, error);
+                None
+            }
+        };
+    }
+}
+
+/// Answers one question. False if the connection failed.
+fn answer(connection: &Connection, question: Question) -> bool {
+    match question {
+        Question::Claim(input, reply) => give(reply, claim(connection, &input)),
+        Question::Body(event, reply) => give(reply, body(connection, event)),
+        Question::Backlog(reply) => give(reply, backlog(connection)),
+        Question::Record(delivery, reply) => give(reply, record(connection, delivery)),
+    }
+}
+
+fn give<T>(reply: Reply<T>, result: rusqlite::Result<T>) -> bool {
+    let fine = result.is_ok();
+    let result = result.map_err(|error| {
+        error!(%error, "queue: reading failed");
+        Error::Unavailable(error.to_string().into())
+    });
+    // Whoever asked may have gone.
+    let _ = reply.send(result);
+    fine
+}
+
+fn refuse(question: Question, error: Error) {
+    // Whoever asked may have gone.
+    match question {
+        Question::Claim(_, reply) => drop(reply.send(Err(error))),
+        Question::Body(_, reply) => drop(reply.send(Err(error))),
+        Question::Backlog(reply) => drop(reply.send(Err(error))),
+        Question::Record(_, reply) => drop(reply.send(Err(error))),
+    }
+}
+
+fn claim(connection: &Connection, claim: &Claim) -> rusqlite::Result<Page> {
+    let mut page = Page::default();
+    // Bodies are read at the same state of the file as the deliveries.
+    let transaction = connection.unchecked_transaction()?;
+    {
+        let mut statement = transaction.prepare_cached(
+            "SELECT d.key, d.id, d.event, d.attempts, d.due_at, e.id, e.accepted_at, length(e.body)
+             FROM deliveries d JOIN events e ON e.key = d.event
+             WHERE d.webhook = (SELECT id FROM webhooks WHERE name = ?) AND d.state = 0
+             ORDER BY d.due_at, d.key",
+        )?;
+        let mut rows = statement.query([claim.webhook.as_str()])?;
+        let mut bytes = claim.bytes;
+        while let Some(row) = rows.next()? {
+            if claim.held.contains(&Key(unsigned(row, 0)?)) {
+                continue;
+            }
+            let due_at = timestamp(row, 4)?;
+            if page.deliveries.len() == claim.limit || due_at > claim.now {
+                page.next_due = Some(due_at);
+                break;
+            }
+            let mut delivery = delivery(row, &claim.webhook, due_at)?;
+            if delivery.size <= bytes {
+                bytes -= delivery.size;
+                delivery.body = body(&transaction, delivery.event_key)?;
+            }
+            page.deliveries.push(delivery);
+        }
+    }
+    transaction.commit()?;
+    Ok(page)
+}
+
+fn delivery(row: &Row<'_>, webhook: &WebhookName, due_at: Timestamp) -> rusqlite::Result<Delivery> {
+    Ok(Delivery {
+        key: Key(unsigned(row, 0)?),
+        id: DeliveryId::from_bytes(row.get(1)?),
+        webhook: webhook.clone(),
+        event: EventId::from_bytes(row.get(5)?),
+        event_key: Key(unsigned(row, 2)?),
+        accepted_at: timestamp(row, 6)?,
+        due_at,
+        attempts: unsigned(row, 3)?,
+        size: unsigned(row, 7)?,
+        body: None,
+        watcher: None,
+    })
+}
+
+fn body(connection: &Connection, event: Key) -> rusqlite::Result<Option<Bytes>> {
+    connection
+        .prepare_cached("SELECT body FROM events WHERE key = ?")?
+        .query_row([stored(event.0)], |row| Ok(row.get_ref(0)?.as_blob().map(Bytes::copy_from_slice)?))
+        .optional()
+}
+
+fn backlog(connection: &Connection) -> rusqlite::Result<Backlog> {
+    let mut backlog = Backlog::default();
+    // One look-up in the index for each webhook, however much waits.
+    let mut statement = connection.prepare_cached(
+        "SELECT name, suspended_at, suspended_url,
+                (SELECT due_at FROM deliveries WHERE webhook = webhooks.id AND state = 0 ORDER BY due_at, key LIMIT 1)
+         FROM webhooks ORDER BY name",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let webhook = webhook_name(row, 0)?;
+        if row.get_ref(3)? != rusqlite::types::ValueRef::Null {
+            backlog.waiting.push((webhook.clone(), timestamp(row, 3)?));
+        }
+        if let Some(url) = row.get(2)? {
+            backlog.suspended.push(Suspension { webhook, since: timestamp(row, 1)?, url });
+        }
+    }
+    Ok(backlog)
+}
+
+fn record(connection: &Connection, delivery: Key) -> rusqlite::Result<Option<Record>> {
+    let state = connection
+        .prepare_cached("SELECT state, due_at FROM deliveries WHERE key = ?")?
+        .query_row([stored(delivery.0)], |row| schema::state(row.get(0)?, timestamp(row, 1)?))
+        .optional()?;
+    let Some(state) = state else { return Ok(None) };
+    let mut statement = connection.prepare_cached(
+        "SELECT number, started_at, duration, status, failure, detail, excerpt FROM attempts
+         WHERE delivery = ? ORDER BY number",
+    )?;
+    let attempts = statement.query_map([stored(delivery.0)], attempt)?.collect::<Result<_, _>>()?;
+    Ok(Some(Record { state, attempts }))
+}
+
+fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
+    let outcome = match row.get(3)? {
+        Some(status) => Outcome::Answered { status, retry_after: None },
+        None => {
+            let kind = row.get_ref(4)?.as_str()?;
+            // A later version may know more kinds than this one.
+            let kind = FailureKind::parse(kind).unwrap_or(FailureKind::Protocol);
+            Outcome::Failed(Failure { kind, detail: row.get(5)? })
+        }
+    };
+    Ok(Attempt {
+        number: row.get(0)?,
+        started_at: timestamp(row, 1)?,
+        duration: Duration::from_micros(unsigned(row, 2)?),
+        outcome,
+        excerpt: row.get::<_, Option<Vec<u8>>>(6)?.unwrap_or_default().into(),
+    })
+}
+
+/// Reads a webhook's name.
+pub(super) fn webhook_name(row: &Row<'_>, column: usize) -> rusqlite::Result<WebhookName> {
+    let name = row.get_ref(column)?.as_str()?;
+    name.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+const _: () = assert!(code::PENDING == 0, "the index and the statements say `state = 0`");

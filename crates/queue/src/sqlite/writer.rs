@@ -1,0 +1,211 @@
+//! The writer thread: group commit, and reopening after a failure.
+
+mod apply;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aquarium_delivery::{Timestamp, WebhookName};
+use rusqlite::Connection;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{error, info};
+
+use super::{Options, Reply, schema};
+use crate::{Accepted, Delivery, Error, Purged, Settlement, Submission};
+use apply::Tables;
+
+/// Requests that share one transaction at the most.
+const BATCH: usize = 1_024;
+/// The first wait before a failed file is opened anew; it doubles up to [`LONGEST_REOPEN_INTERVAL`].
+const FIRST_REOPEN_INTERVAL: Duration = Duration::from_millis(100);
+const LONGEST_REOPEN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the writer is asked for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Accept(Job<Submission, Accepted>),
+    Settle(Job<Settlement, ()>),
+    Resume(Job<WebhookName, ()>),
+    Purge(Job<Purge, Purged>),
+}
+
+/// The arguments of [`crate::Queue::purge`].
+#[derive(Debug)]
+pub(super) struct Purge {
+    before: Timestamp,
+    configured: Arc<HashSet<WebhookName>>,
+    limit: usize,
+}
+
+/// One request: its answer is known when it was applied, and given when it was committed.
+#[derive(Debug)]
+pub(super) struct Job<I, O> {
+    input: I,
+    reply: Reply<O>,
+    answer: Option<Result<O, Error>>,
+}
+
+impl<I, O> Job<I, O> {
+    fn new(input: I, reply: Reply<O>) -> Self {
+        Self { input, reply, answer: None }
+    }
+
+    fn finish(self, failure: Option<&Error>) {
+        let answer = match (failure, self.answer) {
+            (Some(failure), _) => Err(failure.clone()),
+            (None, Some(answer)) => answer,
+            (None, None) => Err(Error::Closed),
+        };
+        // Whoever asked may have gone; what was committed stays.
+        let _ = self.reply.send(answer);
+    }
+}
+
+impl Command {
+    pub(super) fn accept(submission: Submission, reply: Reply<Accepted>) -> Self {
+        Command::Accept(Job::new(submission, reply))
+    }
+
+    pub(super) fn settle(settlement: Settlement, reply: Reply<()>) -> Self {
+        Command::Settle(Job::new(settlement, reply))
+    }
+
+    pub(super) fn resume(webhook: WebhookName, reply: Reply<()>) -> Self {
+        Command::Resume(Job::new(webhook, reply))
+    }
+
+    pub(super) fn purge(
+        before: Timestamp,
+        configured: Arc<HashSet<WebhookName>>,
+        limit: usize,
+        reply: Reply<Purged>,
+    ) -> Self {
+        Command::Purge(Job::new(Purge { before, configured, limit }, reply))
+    }
+
+    fn finish(self, failure: Option<&Error>) {
+        match self {
+            Command::Accept(job) => job.finish(failure),
+            Command::Settle(job) => job.finish(failure),
+            Command::Resume(job) => job.finish(failure),
+            Command::Purge(job) => job.finish(failure),
+        }
+    }
+}
+
+/// Owns the writing connection.
+pub(super) struct Writer {
+    options: Options,
+    state: State,
+    committed: mpsc::Sender<Vec<Delivery>>,
+}
+
+enum State {
+    /// Becomes `Poisoned` by the first failure.
+    Open { connection: Connection, tables: Tables },
+    /// Becomes `Open` when the file could be opened again, which is tried when a request comes at `retry_at` or later.
+    Poisoned { reason: Arc<str>, retry_at: Instant, interval: Duration },
+}
+
+impl Writer {
+    pub(super) fn new(
+        options: Options,
+        connection: Connection,
+        committed: mpsc::Sender<Vec<Delivery>>,
+    ) -> rusqlite::Result<Self> {
+        let tables = Tables::new(&connection, options.max_size)?;
+        Ok(Self { options, state: State::Open { connection, tables }, committed })
+    }
+
+    /// Works until every handle has been dropped, then writes the log back and closes the file.
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut batch = Vec::new();
+        while commands.blocking_recv_many(&mut batch, BATCH) > 0 {
+            self.commit(&mut batch);
+        }
+        if let State::Open { connection, .. } = self.state
+            && let Err(error) = connection.pragma_update(None, "wal_checkpoint", "truncate")
+        {
+            error!(%error, "queue: the log could not be written back; it will be when the queue is opened again");
+        }
+    }
+
+    fn commit(&mut self, batch: &mut Vec<Command>) {
+        self.reopen_if_due();
+        let (offers, failure) = match &mut self.state {
+            State::Poisoned { reason, .. } => (Vec::new(), Some(Error::Unavailable(reason.clone()))),
+            State::Open { connection, tables } => match transaction(connection, tables, batch) {
+                Ok(offers) => (offers, None),
+                Err(error) => {
+                    let reason = self.poison(&error);
+                    (Vec::new(), Some(Error::Unavailable(reason)))
+                }
+            },
+        };
+        for command in batch.drain(..) {
+            command.finish(failure.as_ref());
+        }
+        if !offers.is_empty() {
+            // Nobody may be sending (a tool that only accepts): the deliveries are on disk.
+            let _ = self.committed.blocking_send(offers);
+        }
+    }
+
+    fn poison(&mut self, error: &rusqlite::Error) -> Arc<str> {
+        let reason: Arc<str> = error.to_string().into();
+        error!(path = %self.options.path.display(), %error, "queue: writing failed, nothing is accepted until it works again");
+        let interval = FIRST_REOPEN_INTERVAL;
+        self.state =
+            State::Poisoned { reason: reason.clone(), retry_at: Instant::now() + interval, interval };
+        reason
+    }
+
+    fn reopen_if_due(&mut self) {
+        let State::Poisoned { retry_at, interval, .. } = self.state else { return };
+        if Instant::now() < retry_at {
+            return;
+        }
+        let path = self.options.path.display();
+        match schema::open(&self.options.path).and_then(|connection| {
+            let tables = Tables::new(&connection, self.options.max_size)
+                .map_err(|source| super::OpenError::Sqlite { path: self.options.path.clone(), source })?;
+            Ok((connection, tables))
+        }) {
+            Ok((connection, tables)) => {
+                info!(%path, "queue: writing works again");
+                self.state = State::Open { connection, tables };
+            }
+            Err(error) => {
+                let interval = (interval * 2).min(LONGEST_REOPEN_INTERVAL);
+                error!(%error, ?interval, "queue: it could not be opened again");
+                let reason = error.to_string().into();
+                self.state = State::Poisoned { reason, retry_at: Instant::now() + interval, interval };
+            }
+        }
+    }
+}
+
+/// Applies a batch, commits it, and returns the deliveries that are pending now and were not before.
+fn transaction(
+    connection: &Connection,
+    tables: &mut Tables,
+    batch: &mut [Command],
+) -> rusqlite::Result<Vec<Delivery>> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let mut offers = Vec::new();
+    for command in batch {
+        match command {
+            Command::Accept(job) => {
+                job.answer = Some(tables.accept(connection, &mut job.input, &mut offers)?)
+            }
+            Command::Settle(job) => job.answer = Some(tables.settle(connection, &job.input).map(Ok)?),
+            Command::Resume(job) => job.answer = Some(tables.resume(connection, &job.input).map(Ok)?),
+            Command::Purge(job) => job.answer = Some(tables.purge(connection, &job.input).map(Ok)?),
+        }
+    }
+    tables.measure(connection)?;
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(offers)
+}

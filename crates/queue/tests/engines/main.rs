@@ -1,0 +1,54 @@
+//! Every engine passes the same contract, and agrees with the model whatever is done to it.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod contract;
+mod fixture;
+mod model;
+mod sqlite;
+
+/// Runs the contract against an engine: `$open` makes a fresh queue that is full at about a million bytes or at
+/// `FULL_AT` events, and something to keep alive beside it.
+macro_rules! contract {
+    ($engine:ident, $open:expr) => {
+        mod $engine {
+            use super::contract;
+
+            contract!(@tests $open,
+                an_accepted_event_is_offered_claimed_and_settled
+                a_submission_is_stored_all_or_none_and_in_order
+                a_body_is_kept_byte_for_byte_whatever_its_size
+                a_claim_gives_the_oldest_due_first_and_tells_what_comes_next
+                what_is_held_is_passed_over
+                bodies_beyond_the_byte_limit_are_left_to_be_read_later
+                a_retry_is_pending_until_it_is_due
+                a_skipped_delivery_is_recorded_and_never_claimed
+                the_same_idempotency_key_leads_to_the_same_receipt
+                an_idempotency_key_belongs_to_one_organization
+                a_suspension_is_remembered_until_it_is_resumed
+                attempts_are_recorded_with_what_they_came_to
+                purging_removes_what_is_settled_and_old_and_nothing_else
+                many_accepts_at_once_are_all_stored
+            );
+        }
+    };
+    (@tests $open:expr, $($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let (queue, commits, _keep) = $open;
+                contract::$name(queue, commits).await;
+            }
+        )*
+    };
+}
+
+contract!(memory_engine, {
+    let (queue, commits) = aquarium_queue::memory::open(1_000_000);
+    (queue, commits, ())
+});
+contract!(sqlite_engine, {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, commits, threads) = crate::fixture::open_sqlite(directory.path());
+    (queue, commits, (threads, directory))
+});

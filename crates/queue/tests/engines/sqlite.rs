@@ -1,0 +1,124 @@
+//! What only a durable engine can promise.
+
+use std::time::Duration;
+
+use aquarium_queue::sqlite::{OpenError, Options, open};
+use aquarium_queue::{Error, Queue, Settled};
+use bytes::Bytes;
+
+use crate::fixture::{accept, claim, event, ids, open_sqlite, open_sqlite_with, settlement, submission};
+
+#[tokio::test]
+async fn what_was_accepted_is_there_after_the_process_was_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, mut commits, threads) = open_sqlite(directory.path());
+    let events = (0..100).map(|number| event(number, 0, &["ops"])).collect();
+    let offered = accept(&queue, &mut commits, events).await;
+    queue.settle(settlement(offered[0].key, 1, Settled::Delivered)).await.unwrap();
+
+    // The files as a killed process leaves them: the log not written back, nothing closed.
+    let left = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        if !entry.file_name().to_string_lossy().ends_with("-shm") {
+            std::fs::copy(entry.path(), left.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let (reopened, ..) = open_sqlite(left.path());
+    assert_eq!(ids(&claim(&reopened, "ops", 0).await.deliveries), ids(&offered[1..]));
+    drop((queue, commits));
+    threads.join();
+}
+
+#[tokio::test]
+async fn a_torn_end_of_the_log_costs_at_most_what_was_not_yet_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, mut commits, _threads) = open_sqlite(directory.path());
+    let first = accept(&queue, &mut commits, vec![event(1, 0, &["ops"])]).await;
+    let log = std::fs::read(directory.path().join("queue.db-wal")).unwrap();
+    accept(&queue, &mut commits, vec![event(2, 0, &["ops"])]).await;
+
+    let left = tempfile::tempdir().unwrap();
+    std::fs::copy(directory.path().join("queue.db"), left.path().join("queue.db")).unwrap();
+    let mut torn = std::fs::read(directory.path().join("queue.db-wal")).unwrap();
+    torn.truncate(log.len() + 100);
+    torn.extend([0xa5; 3_000]);
+    std::fs::write(left.path().join("queue.db-wal"), torn).unwrap();
+    let (reopened, ..) = open_sqlite(left.path());
+    assert_eq!(ids(&claim(&reopened, "ops", 0).await.deliveries), ids(&first));
+}
+
+#[tokio::test]
+async fn a_second_process_is_told_who_has_the_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, commits, threads) = open_sqlite(directory.path());
+    let options = Options { path: directory.path().join("queue.db"), max_size: u64::MAX };
+    let refused = open(&options).unwrap_err();
+    assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
+    assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
+    drop((queue, commits));
+    threads.join();
+    let (_queue, _commits, _threads) = open(&options).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("queue.db");
+    std::fs::write(&path, "this is not a database, but somebody's notes".repeat(50)).unwrap();
+    let refused = open(&Options { path: path.clone(), max_size: u64::MAX }).unwrap_err();
+    assert!(refused.to_string().contains("not a database"), "{refused}");
+    assert!(std::fs::read_to_string(&path).unwrap().starts_with("this is not"));
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_events_settles_on_and_takes_events_again_after_a_purge() {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, mut commits, _threads) = open_sqlite_with(directory.path(), 1_000_000);
+    let mut offered = Vec::new();
+    let refusal = loop {
+        let mut new = event(offered.len() as u64, 0, &["ops"]);
+        new.body = Bytes::from(vec![b'x'; 50_000]);
+        match queue.accept(submission(vec![new])).await {
+            Ok(_) => offered.extend(commits.recv().await.unwrap()),
+            Err(refusal) => break refusal,
+        }
+        assert!(offered.len() < 100, "it is never full");
+    };
+    assert!(matches!(refusal, Error::Full { max_size: 1_000_000, .. }), "{refusal}");
+    for delivery in &offered {
+        queue.settle(settlement(delivery.key, 1, Settled::Delivered)).await.unwrap();
+    }
+    let purged = queue.purge(crate::fixture::after(2), Default::default(), 1_000).await.unwrap();
+    assert_eq!(purged.events, offered.len());
+    accept(&queue, &mut commits, vec![event(999, 2, &["ops"])]).await;
+}
+
+#[tokio::test]
+async fn after_a_failed_write_nothing_is_accepted_until_the_file_works_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("queue.db");
+    let (queue, mut commits, _threads) = open_sqlite(directory.path());
+    let first = accept(&queue, &mut commits, vec![event(1, 0, &["ops"])]).await;
+
+    // A second writer is what makes a write fail without a special file system.
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = queue.accept(submission(vec![event(2, 0, &["ops"])])).await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused}");
+    let refused = queue.settle(settlement(first[0].key, 1, Settled::Delivered)).await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused}");
+    other.execute_batch("ROLLBACK").unwrap();
+
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while queue.settle(settlement(first[0].key, 1, Settled::Delivered)).await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "it does not recover");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let second = accept(&queue, &mut commits, vec![event(3, 0, &["ops"])]).await;
+    assert_eq!(
+        ids(&claim(&queue, "ops", 9).await.deliveries),
+        ids(&second),
+        "what was refused was not stored"
+    );
+}

@@ -1,0 +1,21 @@
+//! What the tests and benchmarks share. Nothing of it is part of the product.
+//!
+//! - [`receiver`]: an endpoint that does what a script says, however badly that is.
+//! - [`certificates`]: an authority for it, and certificates that a client has to refuse.
+//! - [`config`]: a configuration on disk that can be edited while it is in use.
+//! - [`sidecar`]: the binary as a process, to be signalled, killed and measured.
+//! - [`client`]: an HTTP client for what the sidecar serves.
+//! - [`eventually`]: waits with a bound.
+//!
+//! Whatever waits here is bounded, and panics with what is known about the reason. Whatever runs is owned, and ends when
+//! its owner is dropped.
+
+pub mod certificates;
+pub mod client;
+pub mod config;
+mod eventually;
+mod random;
+pub mod receiver;
+pub mod sidecar;
+
+pub use eventually::{Found, eventually};

@@ -1,0 +1,97 @@
+//! The check of one call.
+
+use http::{HeaderMap, HeaderName};
+
+use crate::secrets::Secrets;
+
+/// The header in which a call carries the secret.
+pub const SECRET_HEADER: HeaderName = HeaderName::from_static("x-aquarium-secret");
+
+/// Checks that a call carries one of the accepted [`Secrets`]. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    secrets: Secrets,
+}
+
+impl Verifier {
+    /// A verifier that accepts `secrets`.
+    pub fn new(secrets: Secrets) -> Verifier {
+        Verifier { secrets }
+    }
+
+    /// Whether a call with these headers is genuine. It needs no body, so ask before reading it.
+    ///
+    /// The value is compared as bytes, whether or not it is text. How long that takes depends on the length of what
+    /// was presented and on the number of secrets, and on nothing that is secret.
+    ///
+    /// # Errors
+    /// The call is to be answered with a 401, and with nothing else: the reason is for the log of the receiver.
+    pub fn verify(&self, headers: &HeaderMap) -> Result<Verified, Rejection> {
+        let mut values = headers.get_all(SECRET_HEADER).iter();
+        let value = values.next().ok_or(Rejection::Missing)?;
+        if values.next().is_some() {
+            return Err(Rejection::Repeated);
+        }
+        let index = self.secrets.find(value.as_bytes()).ok_or(Rejection::Wrong)?;
+        Ok(Verified { index })
+    }
+}
+
+/// A call is genuine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Which of the accepted secrets it carried, from 0 in the order they were given.
+    pub index: usize,
+}
+
+/// Why a call is not genuine. It repeats nothing of what was presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// It carries no secret.
+    #[error("the X-Aquarium-Secret header is missing")]
+    Missing,
+    /// It carries several, be they equal: who sends it adds to a header that Aquarium sets once.
+    #[error("there is more than one X-Aquarium-Secret header")]
+    Repeated,
+    /// It carries something that is not an accepted secret.
+    #[error("the X-Aquarium-Secret header holds no accepted secret")]
+    Wrong,
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const NEW: &str = "the-new-secret-of-acme";
+    const OLD: &str = "the-old-secret-of-acme";
+
+    #[test]
+    fn exactly_one_header_with_an_accepted_secret_is_genuine() {
+        type Row<'a> = (&'a [&'a [u8]], Result<usize, Rejection>);
+        let table: &[Row<'_>] = &[
+            (&[NEW.as_bytes()], Ok(0)),
+            (&[OLD.as_bytes()], Ok(1)),
+            (&[], Err(Rejection::Missing)),
+            (&[b""], Err(Rejection::Wrong)),
+            (&[b"the-new-secret-of-acm"], Err(Rejection::Wrong)),
+            (&[b"the-new-secret-of-acme2"], Err(Rejection::Wrong)),
+            (&[b"The-new-secret-of-acme"], Err(Rejection::Wrong)),
+            (&[b"the-new-secret-of-acme,the-old-secret-of-acme"], Err(Rejection::Wrong)),
+            (&[b"\xff\xfe"], Err(Rejection::Wrong)),
+            (&[NEW.as_bytes(), NEW.as_bytes()], Err(Rejection::Repeated)),
+            (&[NEW.as_bytes(), b"anything"], Err(Rejection::Repeated)),
+        ];
+        let verifier = Verifier::new(Secrets::new([NEW, OLD, NEW]).unwrap());
+        for (values, expected) in table {
+            let mut headers = HeaderMap::new();
+            for value in *values {
+                headers.append("X-Aquarium-Secret", HeaderValue::from_bytes(value).unwrap());
+            }
+            let outcome = verifier.verify(&headers).map(|verified| verified.index);
+            assert_eq!(outcome, *expected, "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `check`: what a configuration says, or everything that is wrong with it.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use aquarium_config::{Config, Fs, Subscription, Webhook, load};
+use serde_json::{Value, json};
+
+use crate::cli;
+
+pub(crate) fn main(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
+    let loaded = match load(&arguments.config, &Fs) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            let count = errors.errors().count();
+            if arguments.json {
+                let lines: Vec<_> = errors.errors().map(ToString::to_string).collect();
+                writeln!(anstream::stdout(), "{:#}", json!({ "valid": false, "errors": lines }))?;
+            } else {
+                cli::report(&errors.diagnostics)?;
+            }
+            let plural = if count == 1 { "error" } else { "errors" };
+            writeln!(anstream::stderr(), "{}: {count} {plural}", arguments.config.display())?;
+            return Ok(ExitCode::from(cli::BAD_CONFIG));
+        }
+    };
+    cli::report(&loaded.warnings)?;
+    let mut stdout = anstream::stdout();
+    if arguments.json {
+        writeln!(stdout, "{:#}", as_json(&loaded.config))?;
+    } else {
+        print(&mut stdout, &loaded.config)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
+    let queue = &config.queue;
+    writeln!(out, "ingest  {}", config.ingest.listen)?;
+    writeln!(out, "admin   {}", config.admin.listen)?;
+    writeln!(out, "queue   {} {}", queue.engine, queue.path.display())?;
+    for organization in config.organizations.values() {
+        let secret = if organization.secret.is_some() { "with a secret" } else { "without a secret" };
+        writeln!(out, "\n{} ({secret})", organization.name)?;
+        for project in organization.projects.values() {
+            writeln!(out, "  {}", project.name)?;
+            for webhook in project.webhooks.values() {
+                let inactive = if webhook.active { "" } else { "  (inactive)" };
+                let events = events(webhook).join(", ");
+                writeln!(out, "    {}  {}  {events}{inactive}", webhook.name.webhook(), webhook.url)?;
+            }
+        }
+    }
+    let webhooks = config.webhooks().count();
+    writeln!(out, "\n{} organizations, {webhooks} webhooks", config.organizations.len())
+}
+
+fn events(webhook: &Webhook) -> Vec<String> {
+    match &webhook.events {
+        Subscription::All => vec!["*".to_owned()],
+        Subscription::Only(types) => types.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn as_json(config: &Config) -> Value {
+    let webhooks = config.webhooks().map(|webhook| {
+        json!({
+            "name": webhook.name.to_string(),
+            "url": webhook.url.as_str(),
+            "events": events(webhook),
+            "active": webhook.active,
+        })
+    });
+    json!({
+        "valid": true,
+        "ingest": config.ingest.listen.to_string(),
+        "admin": config.admin.listen.to_string(),
+        "queue": config.queue.path,
+        "organizations": config.organizations.keys().map(ToString::to_string).collect::<Vec<_>>(),
+        "webhooks": webhooks.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,33 @@
+//! What both doors and the local receiver share: listening, connections, and answers.
+
+mod body;
+mod problem;
+mod server;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+pub(crate) use body::{BodyError, read};
+pub(crate) use problem::Problem;
+pub(crate) use server::{Address, Handler, Listener, serve};
+
+/// An answer whose body is in memory.
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// Answers with JSON.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    // Our own types have no maps with keys that are not strings, which is all that could fail.
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    with_body(status, HeaderValue::from_static("application/json"), body.into())
+}
+
+/// Answers with a body of this type.
+pub(crate) fn with_body(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
+    answer
+}

@@ -1,0 +1,108 @@
+//! Errors as RFC 9457 problem details. Every refusal of a door is one of these.
+
+use std::time::Duration;
+
+use http::header::{ALLOW, CONNECTION, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use super::{Answer, json};
+
+/// A refusal: what it is about, in a form for programs and one for people.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem(Box<Details>);
+
+#[derive(Debug, Clone, Serialize)]
+struct Details {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A problem whose `code` stays the same from one version to the next.
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self(Box::new(Details {
+            kind: format!("urn:aquarium:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            code,
+            field: None,
+            offset: None,
+            line: None,
+            headers: Vec::new(),
+        }))
+    }
+
+    /// Where in the body it is: a JSON pointer (RFC 6901), and a byte offset from 0.
+    pub(crate) fn at(mut self, field: String, offset: usize) -> Self {
+        (self.0.field, self.0.offset) = (Some(field), Some(offset));
+        self
+    }
+
+    /// In which line of a batch it is, from 1.
+    pub(crate) fn in_line(mut self, line: usize) -> Self {
+        self.0.line = Some(line);
+        self
+    }
+
+    /// It passes: worth another try after this.
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
+        self.header(RETRY_AFTER, wait.as_secs().max(1).into())
+    }
+
+    /// The rest of the body was not read, so the connection cannot be used again.
+    pub(crate) fn closing(self) -> Self {
+        self.header(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    /// There is nothing at this path.
+    pub(crate) fn no_such_path(path: &str, known: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown-path",
+            format!("there is nothing at {path:?}; there is {known}"),
+        )
+    }
+
+    /// The path takes another method.
+    pub(crate) fn method(allowed: &'static str) -> Self {
+        let detail = format!("this path takes {allowed}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", detail)
+            .header(ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// The token is missing or wrong; which of the two is not said.
+    pub(crate) fn unauthorized() -> Self {
+        let detail = "this listener wants the header \"Authorization: Bearer <token>\" with its token";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+            .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// The answer to send.
+    pub(crate) fn answer(&self) -> Answer {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut answer = json(status, &self.0);
+        let headers = answer.headers_mut();
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.extend(self.0.headers.iter().cloned());
+        answer
+    }
+}

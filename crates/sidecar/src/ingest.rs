@@ -1,0 +1,192 @@
+//! The door for the app: events come in, and a 202 means that they are durable.
+
+mod receipt;
+mod submit;
+mod token;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aquarium_config::{Config, Organization};
+use aquarium_dispatch::{Budget, Chance, Clock};
+use aquarium_queue::Queue;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::http::{Answer, BodyError, Handler, Problem, read};
+pub(crate) use token::Token;
+
+/// The most that a batch may hold.
+const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of request bodies in memory at once.
+const BODIES: usize = 64 * 1024 * 1024;
+/// The longest that a request waits for room for its body.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest that `?wait=` may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Accepts events.
+#[derive(Debug)]
+pub(crate) struct Ingest<Q> {
+    queue: Q,
+    config: watch::Receiver<Arc<Config>>,
+    clock: Clock,
+    chance: Chance,
+    bodies: Budget,
+    token: Option<Token>,
+}
+
+/// What a request's path and query ask for.
+struct Target<'a> {
+    organization: &'a str,
+    batch: bool,
+    wait: Option<Duration>,
+}
+
+impl<Q: Queue> Ingest<Q> {
+    pub(crate) fn new(queue: Q, config: watch::Receiver<Arc<Config>>, clock: Clock, chance: Chance) -> Self {
+        let token = config.borrow().ingest.token.as_ref().and_then(Token::new);
+        Self { queue, config, clock, chance, bodies: Budget::new(BODIES), token }
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+        if let Some(token) = &self.token {
+            token.check(request.headers())?;
+        }
+        let (parts, body) = request.into_parts();
+        let target = target(parts.uri.path(), parts.uri.query())?;
+        if parts.method != Method::POST {
+            return Err(Problem::method("POST"));
+        }
+        check_content_type(&parts.headers, target.batch)?;
+        let key = idempotency_key(&parts.headers)?;
+        // The whole request is judged by one configuration: the one that is in force when it comes.
+        let config = self.config.borrow().clone();
+        let organization = config.organization(target.organization).ok_or_else(|| {
+            let detail = format!("organization {:?} is not configured", target.organization);
+            Problem::new(StatusCode::NOT_FOUND, "unknown-organization", detail)
+        })?;
+        let limit = match target.batch {
+            true => MAX_BATCH_BYTES,
+            false => usize::try_from(config.ingest.max_event_size).unwrap_or(usize::MAX),
+        };
+        let announced = announced_length(&parts.headers, limit)?;
+        let Ok(_room) = timeout(ROOM_TIMEOUT, self.bodies.reserve(announced.unwrap_or(limit))).await else {
+            let detail = "too many bodies are being received at once";
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
+            return Err(problem.retry_after(Duration::from_secs(1)).closing());
+        };
+        let body = read(body, limit).await.map_err(refused_body)?;
+        self.submit(&config, organization, &target, key, body).await
+    }
+
+    async fn submit(
+        &self,
+        config: &Config,
+        organization: &Organization,
+        target: &Target<'_>,
+        key: Option<String>,
+        body: Bytes,
+    ) -> Result<Answer, Problem> {
+        let draft = submit::Draft { config, organization, clock: &self.clock, chance: &self.chance };
+        let drafted = match target.batch {
+            true => draft.batch(&body, key)?,
+            false => draft.single(&body, key)?,
+        };
+        drafted.accept(&self.queue, target.wait).await
+    }
+}
+
+impl<Q: Queue> Handler for Ingest<Q> {
+    async fn handle(&self, request: Request<Incoming>) -> Answer {
+        self.route(request).await.unwrap_or_else(|problem| problem.answer())
+    }
+}
+
+fn target<'a>(path: &'a str, query: Option<&str>) -> Result<Target<'a>, Problem> {
+    let unknown = || {
+        let known = "POST /v1/organizations/{organization}/events, and …/events/batch";
+        Problem::no_such_path(path, known)
+    };
+    let rest = path.strip_prefix("/v1/organizations/").ok_or_else(unknown)?;
+    let (organization, rest) = rest.split_once('/').ok_or_else(unknown)?;
+    let batch = match rest {
+        "events" => false,
+        "events/batch" => true,
+        _ => return Err(unknown()),
+    };
+    Ok(Target { organization, batch, wait: wait(query.unwrap_or_default())? })
+}
+
+fn wait(query: &str) -> Result<Option<Duration>, Problem> {
+    let mut wait = None;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "invalid-query", detail);
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if name != "wait" {
+            return Err(bad(format!("unknown parameter {name:?}; accepted: wait")));
+        }
+        let time = humantime::parse_duration(value)
+            .map_err(|error| bad(format!("wait={value}: {error}; write a time such as wait=10s")))?;
+        if time > LONGEST_WAIT {
+            return Err(bad(format!("wait={value}: at most {}s", LONGEST_WAIT.as_secs())));
+        }
+        wait = Some(time);
+    }
+    Ok(wait)
+}
+
+/// A browser can be made to post anything but a JSON type without asking first: another one is refused.
+fn check_content_type(headers: &HeaderMap, batch: bool) -> Result<(), Problem> {
+    let accepted: &[&str] = if batch {
+        &["application/x-ndjson", "application/ndjson", "application/jsonl"]
+    } else {
+        &["application/json"]
+    };
+    let found = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let essence =
+        found.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_owned();
+    if accepted.iter().any(|accepted| essence.eq_ignore_ascii_case(accepted)) {
+        return Ok(());
+    }
+    let found = found.map_or("no Content-Type".to_owned(), |found| format!("Content-Type {found:?}"));
+    let detail = format!("found {found}; accepted: {}", accepted.join(", "));
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong-content-type", detail))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let bad = |detail| Problem::new(StatusCode::BAD_REQUEST, "invalid-idempotency-key", detail);
+    if values.next().is_some() {
+        return Err(bad("there are several Idempotency-Key headers"));
+    }
+    match value.to_str() {
+        Ok(key) if (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(Some(key.to_owned()))
+        }
+        _ => Err(bad("an Idempotency-Key has 1 to 255 visible ASCII characters")),
+    }
+}
+
+/// The length that the request announces; `None` if it comes in chunks.
+fn announced_length(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, Problem> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    match announced {
+        Some(length) if length > limit => Err(refused_body(BodyError::TooLarge { limit })),
+        announced => Ok(announced),
+    }
+}
+
+fn refused_body(error: BodyError) -> Problem {
+    let (status, code) = match &error {
+        BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
+        BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too-slow"),
+        BodyError::Broken(_) => (StatusCode::BAD_REQUEST, "broken-body"),
+    };
+    Problem::new(status, code, error.to_string()).closing()
+}

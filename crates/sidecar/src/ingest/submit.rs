@@ -1,0 +1,177 @@
+//! From the bytes of a request to a submission, and from the queue's answer to ours.
+
+use std::time::Duration;
+
+use aquarium_config::{Config, Organization};
+use aquarium_delivery::{DeliveryId, EventId, Timestamp};
+use aquarium_dispatch::{Chance, Clock};
+use aquarium_event::{Refusal, check};
+use aquarium_queue::{
+    Accepted, Error, Idempotency, NewEvent, Queue, Receipt, ReceiptEntry, Report, Submission, Target,
+};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use super::receipt;
+use crate::http::{Answer, Problem, json};
+
+/// The most events of a batch.
+const MAX_BATCH_EVENTS: usize = 1_000;
+
+/// What a submission is made with.
+pub(super) struct Draft<'a> {
+    pub(super) config: &'a Config,
+    pub(super) organization: &'a Organization,
+    pub(super) clock: &'a Clock,
+    pub(super) chance: &'a Chance,
+}
+
+/// A submission that passed the door, and the answer that it leads to.
+pub(super) struct Drafted {
+    submission: Submission,
+    receipts: Vec<Receipt>,
+    batch: bool,
+}
+
+impl Draft<'_> {
+    pub(super) fn single(&self, body: &Bytes, key: Option<String>) -> Result<Drafted, Problem> {
+        let event = self.event(body.clone(), self.clock.now()).map_err(refused)?;
+        Ok(self.drafted(vec![event], idempotency(key, body), false))
+    }
+
+    /// One event a line (NDJSON). Empty lines are passed over.
+    pub(super) fn batch(&self, body: &Bytes, key: Option<String>) -> Result<Drafted, Problem> {
+        let now = self.clock.now();
+        let limit = usize::try_from(self.config.ingest.max_event_size).unwrap_or(usize::MAX);
+        let mut events = Vec::new();
+        for (number, line) in (1..).zip(body.split(|byte| *byte == b'\n')) {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            if line.len() > limit {
+                let detail = format!("the event has {} bytes, at most {limit} are accepted", line.len());
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail).in_line(number));
+            }
+            if events.len() == MAX_BATCH_EVENTS {
+                let detail = format!("a batch has at most {MAX_BATCH_EVENTS} events");
+                return Err(
+                    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", detail).in_line(number)
+                );
+            }
+            // A copy of its own: an event that waits must not keep the whole batch in memory.
+            let event = self.event(Bytes::copy_from_slice(line), now);
+            events.push(event.map_err(|refusal| refused(refusal).in_line(number))?);
+        }
+        if events.is_empty() {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "empty-body",
+                "there is no event in the batch",
+            ));
+        }
+        Ok(self.drafted(events, idempotency(key, body), true))
+    }
+
+    fn event(&self, body: Bytes, now: Timestamp) -> Result<NewEvent, Refusal> {
+        let envelope = check(&body, &self.config.types)?;
+        let targets = self.organization.matching(&envelope.project, &envelope.kind).map(|webhook| Target {
+            delivery: DeliveryId::new(now, self.chance.bytes()),
+            webhook: webhook.name.clone(),
+            skipped: !webhook.active,
+        });
+        let targets = targets.collect();
+        let (project, kind) = (envelope.project.into_owned(), envelope.kind.to_string());
+        let id = EventId::new(now, self.chance.bytes());
+        Ok(NewEvent { id, project, kind, accepted_at: now, body, targets, watcher: None })
+    }
+
+    fn drafted(&self, events: Vec<NewEvent>, idempotency: Option<Idempotency>, batch: bool) -> Drafted {
+        let receipts = events.iter().map(receipt_of).collect();
+        let submission = Submission { organization: self.organization.name.to_string(), events, idempotency };
+        Drafted { submission, receipts, batch }
+    }
+}
+
+fn idempotency(key: Option<String>, body: &Bytes) -> Option<Idempotency> {
+    key.map(|key| Idempotency { key, fingerprint: Sha256::digest(body).into() })
+}
+
+fn receipt_of(event: &NewEvent) -> Receipt {
+    let entry = |target: &Target| ReceiptEntry {
+        id: target.delivery,
+        webhook: target.webhook.clone(),
+        skipped: target.skipped,
+    };
+    Receipt { event: event.id, deliveries: event.targets.iter().map(entry).collect() }
+}
+
+impl Drafted {
+    pub(super) async fn accept(
+        mut self,
+        queue: &impl Queue,
+        wait: Option<Duration>,
+    ) -> Result<Answer, Problem> {
+        let deadline = wait.map(|wait| Instant::now() + wait);
+        let reports = deadline.map(|_| self.watch());
+        match queue.accept(self.submission).await.map_err(unavailable)? {
+            Accepted::Stored => {
+                let reports = match (reports, deadline) {
+                    (Some((reports, expected)), Some(deadline)) => {
+                        Some(collect(reports, expected, deadline).await)
+                    }
+                    _ => None,
+                };
+                Ok(json(StatusCode::ACCEPTED, &receipt::of(&self.receipts, reports.as_deref(), self.batch)))
+            }
+            Accepted::Repeated(receipts) => {
+                let mut answer = json(StatusCode::ACCEPTED, &receipt::of(&receipts, None, self.batch));
+                answer.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+                Ok(answer)
+            }
+        }
+    }
+
+    /// Asks for a report of each delivery's first attempt.
+    fn watch(&mut self) -> (mpsc::Receiver<Report>, usize) {
+        let queued = |event: &NewEvent| event.targets.iter().filter(|target| !target.skipped).count();
+        let expected = self.submission.events.iter().map(queued).sum::<usize>();
+        let (watcher, reports) = mpsc::channel(expected.max(1));
+        for event in &mut self.submission.events {
+            event.watcher = Some(watcher.clone());
+        }
+        (reports, expected)
+    }
+}
+
+async fn collect(mut reports: mpsc::Receiver<Report>, expected: usize, deadline: Instant) -> Vec<Report> {
+    let mut collected = Vec::with_capacity(expected);
+    while collected.len() < expected {
+        match timeout_at(deadline, reports.recv()).await {
+            Ok(Some(report)) => collected.push(report),
+            // What is still missing has no room in memory, or no time left.
+            Ok(None) | Err(_) => break,
+        }
+    }
+    collected
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    let detail = refusal.to_string();
+    let code = refusal.reason.code();
+    Problem::new(StatusCode::BAD_REQUEST, code, detail).at(refusal.field, refusal.offset)
+}
+
+fn unavailable(error: Error) -> Problem {
+    let (status, code, wait) = match &error {
+        Error::Conflict => {
+            return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-conflict", error.to_string());
+        }
+        Error::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, "queue-full", 10),
+        Error::Unavailable(_) | Error::Closed => (StatusCode::SERVICE_UNAVAILABLE, "queue-unavailable", 1),
+    };
+    Problem::new(status, code, error.to_string()).retry_after(Duration::from_secs(wait))
+}

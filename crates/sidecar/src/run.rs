@@ -12,7 +12,7 @@ use aquarium_egress::{self as egress, Egress, Guard};
 use aquarium_queue::sqlite;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -63,6 +63,8 @@ fn configuration(directory: &Path) -> anyhow::Result<Option<Config>> {
     }
 }
 
+type Dispatched = Result<(), aquarium_queue::Error>;
+
 /// A sidecar at work.
 pub(crate) struct Running {
     /// Where it takes events.
@@ -70,7 +72,9 @@ pub(crate) struct Running {
     /// Where it answers operators.
     pub(crate) admin: Address,
     doors: JoinSet<()>,
-    dispatcher: tokio::task::JoinHandle<Result<(), aquarium_queue::Error>>,
+    dispatcher: JoinHandle<Dispatched>,
+    /// How the dispatcher ended, if it did so by itself.
+    ended: Option<Result<Dispatched, JoinError>>,
     threads: sqlite::Threads,
     close_doors: CancellationToken,
     stop_sending: CancellationToken,
@@ -114,6 +118,7 @@ pub(crate) async fn start(config: Config, shutdown: &CancellationToken) -> anyho
         admin,
         doors,
         dispatcher,
+        ended: None,
         threads,
         close_doors,
         stop_sending,
@@ -137,9 +142,7 @@ fn egress_options(config: &Config) -> egress::Options {
 impl Running {
     /// Completes if the dispatcher ends by itself, which is a failure.
     async fn ended(&mut self) {
-        while !self.dispatcher.is_finished() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+        self.ended = Some((&mut self.dispatcher).await);
     }
 
     /// Stops accepting, lets attempts under way end, records them, and closes the queue.
@@ -147,7 +150,11 @@ impl Running {
         self.close_doors.cancel();
         while self.doors.join_next().await.is_some() {}
         self.stop_sending.cancel();
-        let dispatched = self.dispatcher.await.context("the dispatcher broke off")?;
+        let ended = match self.ended {
+            Some(ended) => ended,
+            None => self.dispatcher.await,
+        };
+        let dispatched = ended.context("the dispatcher broke off")?;
         let threads = self.threads;
         let closing = tokio::task::spawn_blocking(move || threads.join());
         if tokio::time::timeout(CLOSE, closing).await.is_err() {

@@ -30,13 +30,20 @@ pub(crate) async fn main(arguments: cli::Send) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/organizations/{}/events{wait}", arguments.organization);
     let limit = PATIENCE + arguments.wait.unwrap_or_default();
     let (status, answer) = client::post(&arguments.url, &path, headers, body, limit).await?;
+    if !status.is_success() {
+        bail!("the sidecar answered {status}: {}", reason(&answer));
+    }
     let mut stdout = anstream::stdout();
     stdout.write_all(&answer)?;
     writeln!(stdout)?;
-    if status.is_success() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    bail!("the sidecar answered {status}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a problem (RFC 9457) says, or the answer as it is.
+fn reason(answer: &[u8]) -> String {
+    let problem: Option<serde_json::Value> = serde_json::from_slice(answer).ok();
+    let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
+    detail.map_or_else(|| String::from_utf8_lossy(answer).into_owned(), str::to_owned)
 }
 
 fn body(arguments: &cli::Send) -> anyhow::Result<Bytes> {

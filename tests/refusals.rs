@@ -197,13 +197,13 @@ async fn garbage_and_slow_clients_disturb_nobody() {
         timeout(Duration::from_secs(5), sent).await.expect("others are served while some are slow");
     }
     receiver.wait_for(20, SOON).await;
-    drop(slow);
     let admin = Client::new(sidecar.admin());
     for path in ["/livez", "/readyz"] {
         assert_eq!(admin.get(path).await.unwrap().status, 200);
     }
     // Clients that have not finished do not keep it from ending.
     assert_eq!(sidecar.terminate(SOON).await.code(), Some(0), "{:?}", sidecar.logs());
+    drop(slow);
 }
 
 /// Sends bytes, and returns what comes back until the other side closes.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aquarium_config::{Config, Webhook};
 use aquarium_delivery::Timestamp;
 use aquarium_egress::{Endpoint, Message, Sent};
-use aquarium_queue::{Delivery, Error, Key, Page, Queue, Settlement};
+use aquarium_queue::{Delivery, Error, Key, Page, Queue, Report, Settlement, Watcher};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::HeaderValue;
@@ -256,11 +256,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         for notice in notices {
             self.log(notice);
         }
-        if let Some((watcher, report)) = report {
-            // Whoever watched may have gone, or has heard enough.
-            let _ = watcher.try_send(report);
-        }
-        self.recordings.push(Box::pin(record(self.shared.queue.clone(), settlement)));
+        self.recordings.push(Box::pin(record(self.shared.queue.clone(), settlement, report)));
     }
 
     fn log(&self, notice: Notice) {
@@ -354,12 +350,20 @@ async fn attempt<Q: Queue, S: Sender>(
     Some(shared.sender.send(endpoint, message).await)
 }
 
-/// Records a settlement, however long the queue is away: what was sent must not be sent again.
-async fn record<Q: Queue>(queue: Q, settlement: Settlement) -> Key {
+/// Records a settlement, however long the queue is away: what was sent must not be sent again. Whoever watches hears of
+/// it when it is durable.
+async fn record<Q: Queue>(queue: Q, settlement: Settlement, report: Option<(Watcher, Report)>) -> Key {
+    let delivery = settlement.delivery;
     loop {
         match queue.settle(settlement.clone()).await {
-            Ok(()) | Err(Error::Closed) => return settlement.delivery,
+            Ok(()) => break,
+            Err(Error::Closed) => return delivery,
             Err(_) => tokio::time::sleep(QUEUE_RETRY).await,
         }
     }
+    if let Some((watcher, report)) = report {
+        // Whoever watched may have gone, or has heard enough.
+        let _ = watcher.try_send(report);
+    }
+    delivery
 }

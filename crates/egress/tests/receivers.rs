@@ -2,14 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aquarium_delivery::{DeliveryId, EventId, FailureKind, Outcome, RetryAfter, Timestamp};
 use aquarium_egress::{Egress, Endpoint, Guard, MAX_EXCERPT, Message, Options, Roots, Sent};
-use aquarium_testkit::certificates::{Authority, self_signed};
+use aquarium_testkit::certificates::{Authority, self_signed, with_protocols};
 use aquarium_testkit::receiver::{Behaviour, Receiver};
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Request, Response, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 const AT: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const TIMEOUT: Duration = Duration::from_millis(400);
@@ -162,4 +171,38 @@ async fn a_certificate_must_be_valid_for_the_host_and_from_a_trusted_authority()
         let sent = send(&egress, &receiver.url("/")).await;
         assert_eq!(kind(&sent), expected, "{:?}", sent.outcome);
     }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_offers_http_2_gets_it_over_one_connection() {
+    let authority = Authority::new();
+    let egress = egress(Roots::Pem(authority.pem().as_bytes().to_vec()));
+    let config = with_protocols(authority.server(&["127.0.0.1"]), &["h2", "http/1.1"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/hook", listener.local_addr().unwrap());
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = connections.clone();
+    let server = tokio::spawn(async move {
+        loop {
+            let stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+            counter.fetch_add(1, Ordering::Relaxed);
+            let service = service_fn(|request: Request<Incoming>| async move {
+                assert_eq!(request.version(), Version::HTTP_2);
+                let secret = request.headers()["x-aquarium-secret"].clone();
+                let genuine = secret == "0123456789abcdef";
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let status = if genuine && body == message().body { 204 } else { 400 };
+                Response::builder().status(status).body(Full::<Bytes>::default())
+            });
+            let connection =
+                http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(connection);
+        }
+    });
+    for _ in 0..5 {
+        assert_eq!(send(&egress, &url).await.outcome, answered(204));
+    }
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    server.abort();
 }

@@ -104,7 +104,7 @@ impl Stored {
         for event in submission.events {
             let event_key = self.key();
             keys.push(event_key);
-            for target in event.targets {
+            for target in &event.targets {
                 let key = self.key();
                 let state = match target.skipped {
                     true => State::Skipped,
@@ -121,19 +121,7 @@ impl Stored {
                 };
                 self.deliveries.insert(key, stored);
                 if !target.skipped {
-                    offers.push(Delivery {
-                        key,
-                        id: target.delivery,
-                        webhook: target.webhook,
-                        event: event.id,
-                        event_key,
-                        accepted_at: event.accepted_at,
-                        due_at: event.accepted_at,
-                        attempts: 0,
-                        size: event.body.len(),
-                        body: Some(event.body.clone()),
-                        watcher: event.watcher.clone(),
-                    });
+                    offers.push(Delivery::fresh(&event, event_key, target, key));
                 }
             }
             let stored = StoredEvent { id: event.id, accepted_at: event.accepted_at, body: event.body };

@@ -133,6 +133,25 @@ pub struct Delivery {
     pub watcher: Option<Watcher>,
 }
 
+impl Delivery {
+    /// The delivery of a new event to one of its targets, due at once.
+    pub(crate) fn fresh(event: &NewEvent, event_key: Key, target: &Target, key: Key) -> Self {
+        Self {
+            key,
+            id: target.delivery,
+            webhook: target.webhook.clone(),
+            event: event.id,
+            event_key,
+            accepted_at: event.accepted_at,
+            due_at: event.accepted_at,
+            attempts: 0,
+            size: event.body.len(),
+            body: Some(event.body.clone()),
+            watcher: event.watcher.clone(),
+        }
+    }
+}
+
 /// A question for due deliveries.
 #[derive(Debug, Clone)]
 pub struct Claim {

@@ -115,7 +115,7 @@ impl Tables {
                 accepted_at,
                 &event.body[..]
             ])?;
-        for target in event.targets {
+        for target in &event.targets {
             let key = self.next_delivery;
             self.next_delivery += 1;
             let webhook = self.webhook(connection, &target.webhook)?;
@@ -135,19 +135,7 @@ impl Tables {
                     accepted_at
                 ])?;
             if !target.skipped {
-                offers.push(Delivery {
-                    key: Key(key),
-                    id: target.delivery,
-                    webhook: target.webhook,
-                    event: event.id,
-                    event_key: Key(event_key),
-                    accepted_at: event.accepted_at,
-                    due_at: event.accepted_at,
-                    attempts: 0,
-                    size: event.body.len(),
-                    body: Some(event.body.clone()),
-                    watcher: event.watcher.clone(),
-                });
+                offers.push(Delivery::fresh(&event, Key(event_key), target, Key(key)));
             }
         }
         Ok(())

@@ -176,29 +176,28 @@ impl fmt::Display for SecretChange {
     }
 }
 
-/// Settings that are there once. A listener and an open database do not move while they are in use; all else does.
+/// Settings that are there once. A listener and an open database do not move while they are in use; all else does. A
+/// token belongs to the listener that it guards: it does not change before its listener does.
 fn settings(old: &Config, new: &Config, diff: &mut Diff) {
-    let live = [
-        ("ingest.max_event_size", old.ingest.max_event_size != new.ingest.max_event_size),
-        ("ingest.token", old.ingest.token != new.ingest.token),
-        ("admin.token", old.admin.token != new.admin.token),
-        ("egress.allow", old.egress.allow != new.egress.allow),
-        ("egress.roots", old.egress.roots != new.egress.roots),
-        ("events.custom", old.types != new.types),
-    ];
-    let restart = [
-        ("ingest.listen", old.ingest.listen != new.ingest.listen),
-        ("admin.listen", old.admin.listen != new.admin.listen),
-        ("queue.engine", old.queue.engine != new.queue.engine),
-        ("queue.path", old.queue.path != new.queue.path),
-        ("queue.max_size", old.queue.max_size != new.queue.max_size),
-        ("queue.retention", old.queue.retention != new.queue.retention),
-    ];
-    let changed = |settings: &[(&'static str, bool)]| {
-        settings.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect()
+    let mut note = |setting, changed: bool, live: bool| match (changed, live) {
+        (true, true) => diff.settings.push(setting),
+        (true, false) => diff.needs_restart.push(setting),
+        (false, _) => {}
     };
-    diff.settings = changed(&live);
-    diff.needs_restart = changed(&restart);
+    let ingest_stays = old.ingest.listen == new.ingest.listen;
+    let admin_stays = old.admin.listen == new.admin.listen;
+    note("ingest.listen", !ingest_stays, false);
+    note("ingest.token", old.ingest.token != new.ingest.token, ingest_stays);
+    note("ingest.max_event_size", old.ingest.max_event_size != new.ingest.max_event_size, true);
+    note("admin.listen", !admin_stays, false);
+    note("admin.token", old.admin.token != new.admin.token, admin_stays);
+    note("queue.engine", old.queue.engine != new.queue.engine, false);
+    note("queue.path", old.queue.path != new.queue.path, false);
+    note("queue.max_size", old.queue.max_size != new.queue.max_size, false);
+    note("queue.retention", old.queue.retention != new.queue.retention, false);
+    note("egress.allow", old.egress.allow != new.egress.allow, true);
+    note("egress.roots", old.egress.roots != new.egress.roots, true);
+    note("events.custom", old.types != new.types, true);
 }
 
 fn organization(old: &Organization, new: &Organization, diff: &mut Diff) {

@@ -45,11 +45,14 @@ mod document;
 mod endpoint;
 mod findings;
 mod headers;
+mod inputs;
 mod load;
 mod organization;
 mod reader;
+pub mod reload;
 mod secret;
 mod source;
+mod succession;
 mod syntax;
 mod types;
 mod value;
@@ -57,8 +60,8 @@ mod webhook;
 
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use diff::{Change, ChangedWebhook, Diff, SecretChange, diff};
+pub use inputs::{Digest, Fingerprint, Inputs};
 pub use load::{Errors, Loaded, load};
-pub use reader::Fingerprint;
 pub use secret::{InvalidSecret, Secret};
 pub use source::{Fs, Memory, Source};
 pub use types::{

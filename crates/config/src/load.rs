@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::aquarium::Aquarium;
@@ -10,9 +10,9 @@ use crate::diagnostic::quote;
 use crate::document::{self, Table};
 use crate::findings::{Findings, Problem};
 use crate::organization::{is_name, name, organization};
-use crate::reader::{MAX_FILE, ReadError, Reader, Scope};
+use crate::reader::{ReadError, Reader, Scope};
 use crate::webhook::Rules;
-use crate::{Config, Diagnostic, Fingerprint, Organization, Severity, Source};
+use crate::{Config, Diagnostic, Inputs, Organization, Severity, Source};
 
 /// The file that holds everything but the organizations.
 const AQUARIUM: &str = "aquarium.toml";
@@ -26,11 +26,8 @@ pub struct Loaded {
     pub config: Config,
     /// What is probably not as it should be.
     pub warnings: Vec<Diagnostic>,
-    /// Every file that was read, in order: the configuration's own, secrets and certificates. Besides them, the
-    /// directory itself and its `organizations` are worth watching, for files that are yet to come.
-    pub files: Vec<PathBuf>,
-    /// Equal to that of another attempt if nothing that matters has changed in between.
-    pub fingerprint: Fingerprint,
+    /// What it was made from.
+    pub inputs: Inputs,
 }
 
 /// Why there is no configuration: everything that is wrong with the files.
@@ -38,10 +35,8 @@ pub struct Loaded {
 pub struct Errors {
     /// Errors, and warnings too, in the order of the files and their lines. At least one is an error.
     pub diagnostics: Vec<Diagnostic>,
-    /// Every file that was read or should have been, in order.
-    pub files: Vec<PathBuf>,
-    /// Equal to that of another attempt if nothing that matters has changed in between.
-    pub fingerprint: Fingerprint,
+    /// What was read, or should have been.
+    pub inputs: Inputs,
 }
 
 impl Errors {
@@ -78,14 +73,14 @@ pub fn load(dir: &Path, source: &dyn Source) -> Result<Loaded, Errors> {
     let aquarium = aquarium.unwrap_or_else(|| Aquarium::unknown(&file));
     let organizations = organizations(dir, found, &aquarium.rules, &reader, &mut diagnostics);
 
-    let (files, fingerprint) = reader.finish();
+    let inputs = reader.finish(dir);
     if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
-        return Err(Errors { diagnostics, files, fingerprint });
+        return Err(Errors { diagnostics, inputs });
     }
     let Aquarium { ingest, admin, queue, egress, rules } = aquarium;
     let types = rules.types.unwrap_or_default();
     let config = Config { ingest, admin, queue, egress, types, organizations };
-    Ok(Loaded { config, warnings: diagnostics, files, fingerprint })
+    Ok(Loaded { config, warnings: diagnostics, inputs })
 }
 
 /// Every organization that has a file. A directory that is not there has none.
@@ -97,7 +92,7 @@ fn organizations(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeMap<Arc<str>, Arc<Organization>> {
     let dir = dir.join(ORGANIZATIONS);
-    let files = match reader.list(&dir) {
+    let files = match reader.organizations(&dir) {
         Ok(files) => files,
         Err(ReadError::Missing) => {
             // If nothing at all is there, then it is the directory that is wrong.
@@ -140,7 +135,7 @@ fn read<T>(
     diagnostics: &mut Vec<Diagnostic>,
     interpret: impl FnOnce(Table<'_, '_>) -> T,
 ) -> Option<T> {
-    let bytes = match reader.read(file, MAX_FILE) {
+    let bytes = match reader.document(file) {
         Ok(bytes) => bytes,
         Err(error) => {
             let message = format!("cannot be read: {error}");

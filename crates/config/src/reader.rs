@@ -1,35 +1,22 @@
-//! Reads through a [`Source`] and remembers what it read: the paths, to watch them, and a hash over all of it.
+//! Reads through a [`Source`], each thing once, and keeps a record of it.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::Source;
+use crate::inputs::{Input, Inputs, Seen};
+use crate::organization::name;
 
 /// The largest `aquarium.toml`, organization file or certificate file, in bytes.
 pub(crate) const MAX_FILE: u64 = 4 << 20;
 /// The largest file that holds a secret or a header's value, in bytes.
 pub(crate) const MAX_SECRET_FILE: u64 = 64 << 10;
-
-/// A hash over everything that was read: equal ones mean that nothing that matters has changed.
-///
-/// Secrets are part of it, so it is for comparing only: it has no text form, lest somebody publish what could be used
-/// to check guesses.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u8; 32]);
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Fingerprint(..)")
-    }
-}
 
 /// Why a file gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,19 +53,8 @@ pub(crate) struct Reader<'s> {
 #[derive(Default)]
 struct State {
     contents: BTreeMap<(PathBuf, u64), Result<Content, ReadError>>,
-    files: BTreeSet<PathBuf>,
     exposed: BTreeSet<PathBuf>,
-    hash: Sha256,
-}
-
-impl State {
-    /// Every part with its length in front: no two sequences of parts are the same bytes.
-    fn note(&mut self, parts: &[&[u8]]) {
-        for part in parts {
-            self.hash.update((part.len() as u64).to_le_bytes());
-            self.hash.update(part);
-        }
-    }
+    inputs: Vec<Input>,
 }
 
 impl<'s> Reader<'s> {
@@ -86,53 +62,42 @@ impl<'s> Reader<'s> {
         Self { source, state: RefCell::default() }
     }
 
-    /// The content of a file of at most `limit` bytes.
+    /// The content of a file of the configuration itself.
+    pub(crate) fn document(&self, path: &Path) -> Result<Content, ReadError> {
+        self.file(path, MAX_FILE, true)
+    }
+
+    /// The content of a file of at most `limit` bytes that the configuration names.
     pub(crate) fn read(&self, path: &Path, limit: u64) -> Result<Content, ReadError> {
+        self.file(path, limit, false)
+    }
+
+    fn file(&self, path: &Path, limit: u64, document: bool) -> Result<Content, ReadError> {
         let mut state = self.state.borrow_mut();
         let key = (path.to_owned(), limit);
         if let Some(known) = state.contents.get(&key) {
             return known.clone();
         }
-        let result = match self.source.read(path, limit + 1) {
-            Ok(bytes) if bytes.len() as u64 > limit => Err(ReadError::TooLarge { limit }),
-            Ok(bytes) => Ok(Rc::new(Zeroizing::new(bytes))),
-            Err(error) => Err(error.into()),
-        };
-        let name = path.as_os_str().as_encoded_bytes();
-        match &result {
-            Ok(bytes) => state.note(&[b"file", name, bytes]),
-            Err(error) => state.note(&[b"unreadable", name, error.to_string().as_bytes()]),
-        }
-        state.files.insert(path.to_owned());
+        let result = fetch(self.source, path, limit).map(Rc::new);
+        let seen = Seen::file(result.as_ref().map(|content| content.as_slice()));
+        state.inputs.push(Input::File { path: path.to_owned(), limit, document, seen });
         state.contents.insert(key, result.clone());
         result
     }
 
-    /// What is in a directory and is no directory itself, in order.
-    pub(crate) fn list(&self, dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
-        match self.source.list(dir) {
-            Ok(mut paths) => {
-                paths.sort();
-                Ok(paths)
-            }
-            Err(error) => {
-                let error = ReadError::from(error);
-                let name = dir.as_os_str().as_encoded_bytes();
-                self.state.borrow_mut().note(&[b"unlisted", name, error.to_string().as_bytes()]);
-                Err(error)
-            }
-        }
+    /// The organizations' files in a directory, in order.
+    pub(crate) fn organizations(&self, dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
+        let result = list(self.source, dir);
+        let seen = Seen::directory(result.as_deref());
+        self.state.borrow_mut().inputs.push(Input::Directory { path: dir.to_owned(), seen });
+        result
     }
 
     /// The value of an environment variable.
     pub(crate) fn env(&self, name: &str) -> Option<OsString> {
         let value = self.source.env(name);
-        match &value {
-            Some(value) => {
-                self.state.borrow_mut().note(&[b"env", name.as_bytes(), value.as_encoded_bytes()]);
-            }
-            None => self.state.borrow_mut().note(&[b"no env", name.as_bytes()]),
-        }
+        let seen = Seen::variable(value.as_deref());
+        self.state.borrow_mut().inputs.push(Input::Variable { name: name.to_owned(), seen });
         value
     }
 
@@ -148,11 +113,24 @@ impl<'s> Reader<'s> {
         (!mounted && self.state.borrow_mut().exposed.insert(path.to_owned())).then_some(mode)
     }
 
-    /// The paths that were read or should have been, and the hash over what was in them.
-    pub(crate) fn finish(self) -> (Vec<PathBuf>, Fingerprint) {
-        let state = self.state.into_inner();
-        (state.files.into_iter().collect(), Fingerprint(state.hash.finalize().into()))
+    /// The record of all that was read or should have been, for the configuration in `dir`.
+    pub(crate) fn finish(self, dir: &Path) -> Inputs {
+        Inputs::new(dir.to_owned(), self.state.into_inner().inputs)
     }
+}
+
+/// The content of a file of at most `limit` bytes.
+pub(crate) fn fetch(source: &dyn Source, path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+    let content = Zeroizing::new(source.read(path, limit + 1)?);
+    if content.len() as u64 > limit { Err(ReadError::TooLarge { limit }) } else { Ok(content) }
+}
+
+/// The organizations' files in a directory, in order.
+pub(crate) fn list(source: &dyn Source, dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let mut files = source.list(dir)?;
+    files.retain(|file| name(file).is_some());
+    files.sort();
+    Ok(files)
 }
 
 /// Where a configuration file's relative paths start, and what reads them.

@@ -27,6 +27,13 @@ fn a_change_is_told_in_words() {
         ("", "[delivery]\nbreaker_failures = 9", OPS, "acme/p/ops: new breaker_failures"),
         ("", "[ingest]\nlisten = \"127.0.0.1:1\"", OPS, "ingest.listen: needs a restart"),
         ("", "[queue]\nretention = \"1d\"", OPS, "queue.retention: needs a restart"),
+        ("", "[admin]\ntoken = { file = \"secrets/acme\" }", OPS, "admin.token: changed"),
+        (
+            "[admin]\nlisten = \"0.0.0.0:1\"\ntoken = { file = \"secrets/acme\" }",
+            "",
+            OPS,
+            "admin.listen: needs a restart\nadmin.token: needs a restart",
+        ),
         ("[ingest]\nmax_event_size = \"2MiB\"", "", OPS, "ingest.max_event_size: changed"),
         ("[egress]\nallow = [\"10.0.0.0/8\"]", "", OPS, "egress.allow: changed"),
         (

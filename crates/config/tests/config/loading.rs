@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aquarium_config::{Engine, Fs, Listen, Memory, Roots, Secret, Subscription, load};
+use aquarium_config::{Engine, Fs, Inputs, Listen, Memory, Roots, Secret, Subscription, load};
 use aquarium_event::Type;
 
 use super::{config, directory, errors, loaded};
@@ -83,7 +83,8 @@ fn the_documented_example_loads() {
         "organizations/../secrets/acme",
         "organizations/acme.toml",
     ];
-    assert_eq!(loaded.files, files.map(|file| Path::new("config").join(file)));
+    let files = files.map(|file| Path::new("config").join(file));
+    assert!(loaded.inputs.files().into_iter().eq(&files));
 
     let config = loaded.config;
     assert_eq!(config.ingest.token, Secret::new("a-token-for-the-ingest").ok());
@@ -158,17 +159,16 @@ fn paths_start_at_the_file_that_names_them() {
 
 #[test]
 fn the_fingerprint_follows_all_that_was_read_and_nothing_else() {
-    let print = |source: Memory| match load(Path::new("config"), &source) {
-        Ok(loaded) => loaded.fingerprint,
-        Err(errors) => errors.fingerprint,
-    };
+    let print = |source: &Memory| inputs(source).fingerprint();
+    let before = inputs(&example());
     let same = [
         example(),
         example().file("config/organizations/acme.toml~", "").file("config/organizations/.acme.toml.swp", ""),
         example().file("config/organizations/..data/acme.toml", "").file("config/README", ""),
     ];
     for source in same {
-        assert_eq!(print(source), print(example()));
+        assert_eq!(print(&source), before.fingerprint());
+        assert!(before.are_unchanged(&source));
     }
     let different = [
         example().file("config/aquarium.toml", "version = 1"),
@@ -180,7 +180,39 @@ fn the_fingerprint_follows_all_that_was_read_and_nothing_else() {
         example().without("config/organizations/acme.toml"),
     ];
     for source in different {
-        assert_ne!(print(source), print(example()));
+        assert_ne!(print(&source), before.fingerprint());
+        assert!(!before.are_unchanged(&source));
+    }
+}
+
+#[test]
+fn the_digest_is_of_the_configuration_itself() {
+    let digest = inputs(&example()).digest();
+    assert_eq!(digest.to_string().len(), 16);
+    for same in [
+        example().file("config/secrets/acme", "another-secret-that-is-as-long"),
+        example().without("config/ca.pem"),
+    ] {
+        assert_eq!(inputs(&same).digest(), digest);
+    }
+    for different in [
+        example().file("config/organizations/acme.toml", "version = 1"),
+        example().file("config/organizations/beta.toml", "version = 1"),
+        example().without("config/organizations/acme.toml"),
+    ] {
+        assert_ne!(inputs(&different).digest(), digest);
+    }
+    let elsewhere = |dir: &str| {
+        let source = Memory::new().file(format!("{dir}/aquarium.toml"), "version = 1");
+        load(Path::new(dir), &source).unwrap().inputs.digest()
+    };
+    assert_eq!(elsewhere("config"), elsewhere("/etc/aquarium"));
+}
+
+fn inputs(source: &Memory) -> Inputs {
+    match load(Path::new("config"), source) {
+        Ok(loaded) => loaded.inputs,
+        Err(errors) => errors.inputs,
     }
 }
 
@@ -188,7 +220,9 @@ fn the_fingerprint_follows_all_that_was_read_and_nothing_else() {
 fn what_could_not_be_read_is_among_the_files_to_watch() {
     let errors = errors(&directory("", "secret = { file = \"../secrets/later\" }"));
     let files = ["aquarium.toml", "organizations/../secrets/later", "organizations/acme.toml"];
-    assert_eq!(errors.files, files.map(PathBuf::from));
+    assert!(errors.inputs.files().into_iter().eq(files.map(Path::new)));
+    let directories = [".", "organizations", "organizations/../secrets"];
+    assert_eq!(errors.inputs.directories(), directories.map(PathBuf::from).into());
 }
 
 #[test]

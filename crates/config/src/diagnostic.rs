@@ -151,7 +151,7 @@ pub(crate) fn printable(character: char) -> char {
 }
 
 /// A path fit to be printed.
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.to_string_lossy().chars().map(printable).collect()
 }
 

@@ -4,6 +4,8 @@
 //! that is wrong with all files at once, each [`Diagnostic`] with file, line and column. A configuration is used as a
 //! whole or not at all. [`diff`] tells what changed, so that what did not change can be left alone.
 //!
+//! [`secret_file`] tells where the secret of one organization belongs, which is needed before there is one.
+//!
 //! Secrets are never part of a configuration file. They are read from the files and variables that it names, and
 //! never appear in a diagnostic, a diff or a `Debug` form; neither do the values of headers.
 //!
@@ -47,6 +49,7 @@ mod findings;
 mod headers;
 mod inputs;
 mod load;
+mod locate;
 mod organization;
 mod reader;
 pub mod reload;
@@ -62,6 +65,7 @@ pub use diagnostic::{Diagnostic, Location, Severity};
 pub use diff::{Change, ChangedWebhook, Diff, SecretChange, diff};
 pub use inputs::{Digest, Fingerprint, Inputs};
 pub use load::{Errors, Loaded, load};
+pub use locate::{NoSecretFile, secret_file};
 pub use secret::{InvalidSecret, Secret};
 pub use source::{Fs, Memory, Source};
 pub use types::{

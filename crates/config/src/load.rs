@@ -9,7 +9,7 @@ use crate::aquarium::Aquarium;
 use crate::diagnostic::quote;
 use crate::document::{self, Table};
 use crate::findings::{Findings, Problem};
-use crate::organization::{is_name, name, organization};
+use crate::organization::{NAMES, is_name, name, organization};
 use crate::reader::{ReadError, Reader, Scope};
 use crate::webhook::Rules;
 use crate::{Config, Diagnostic, Inputs, Organization, Severity, Source};
@@ -17,7 +17,7 @@ use crate::{Config, Diagnostic, Inputs, Organization, Severity, Source};
 /// The file that holds everything but the organizations.
 const AQUARIUM: &str = "aquarium.toml";
 /// The directory of the organizations' files.
-const ORGANIZATIONS: &str = "organizations";
+pub(crate) const ORGANIZATIONS: &str = "organizations";
 
 /// A configuration, and what it was made from.
 #[derive(Debug, Clone)]
@@ -114,9 +114,7 @@ fn organizations(
         if !is_name(&name) {
             let message = format!("{} cannot name an organization", quote(&name));
             let mut diagnostic = Diagnostic::of_file(Severity::Error, file.clone(), message);
-            diagnostic.accepted = Some(
-                "up to 128 letters, digits, \".\", \"_\" and \"-\", not starting with a sign".to_owned(),
-            );
+            diagnostic.accepted = Some(NAMES.to_owned());
             diagnostics.push(diagnostic);
         }
         let scope = Scope::of(&file, reader);
@@ -129,7 +127,7 @@ fn organizations(
 }
 
 /// Reads one TOML file with `interpret`, and tells where everything is that was found in it.
-fn read<T>(
+pub(crate) fn read<T>(
     file: &Path,
     reader: &Reader<'_>,
     diagnostics: &mut Vec<Diagnostic>,

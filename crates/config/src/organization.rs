@@ -24,6 +24,9 @@ pub(crate) fn name(file: &Path) -> Option<String> {
     (!name.starts_with('.')).then(|| stem.to_owned())
 }
 
+/// What [`is_name`] accepts.
+pub(crate) const NAMES: &str = "up to 128 letters, digits, \".\", \"_\" and \"-\", not starting with a sign";
+
 /// Whether a text can be the name of an organization: it is the name of a file and part of a URL.
 pub(crate) fn is_name(name: &str) -> bool {
     name.len() <= MAX_NAME

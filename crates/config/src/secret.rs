@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use toml::de::DeValue;
 use zeroize::Zeroizing;
@@ -115,6 +116,33 @@ pub(crate) fn secret(value: Value<'_, '_>, scope: Scope<'_>) -> Option<Secret> {
 
 /// The text that a `{ file = … }` or `{ env = … }` refers to, without the line break at its end.
 pub(crate) fn referred(value: Value<'_, '_>, scope: Scope<'_>) -> Option<Referred> {
+    match reference(value)? {
+        Reference::File(value) => from_file(&value, scope),
+        Reference::Env(value) => from_env(&value, scope),
+    }
+}
+
+/// Where a secret is kept.
+pub(crate) enum Place {
+    File(PathBuf),
+    Variable(String),
+}
+
+/// Where a `{ file = … }` or `{ env = … }` points, whether or not there is anything.
+pub(crate) fn place(value: Value<'_, '_>, scope: Scope<'_>) -> Option<Place> {
+    match reference(value)? {
+        Reference::File(value) => path(&value, scope).map(Place::File),
+        Reference::Env(value) => variable(&value).map(|name| Place::Variable(name.to_owned())),
+    }
+}
+
+/// The value of the one key of a `{ file = … }` or `{ env = … }`.
+enum Reference<'d, 'i> {
+    File(Value<'d, 'i>),
+    Env(Value<'d, 'i>),
+}
+
+fn reference<'d, 'i>(value: Value<'d, 'i>) -> Option<Reference<'d, 'i>> {
     const ACCEPTED: &str = "{ file = \"…\" }, { env = \"…\" }";
     let DeValue::Table(_) = value.inner else {
         value.mask();
@@ -129,8 +157,8 @@ pub(crate) fn referred(value: Value<'_, '_>, scope: Scope<'_>) -> Option<Referre
     table.mask();
     table.finish();
     match (file, env) {
-        (Some(file), None) => from_file(&file, scope),
-        (None, Some(env)) => from_env(&env, scope),
+        (Some(file), None) => Some(Reference::File(file)),
+        (None, Some(env)) => Some(Reference::Env(env)),
         // A key that is unknown says so itself.
         (None, None) if !only => None,
         (None, None) => {
@@ -167,7 +195,8 @@ fn from_file(value: &Value<'_, '_>, scope: Scope<'_>) -> Option<Referred> {
     Some(Referred { text: without_line_break(text), origin, span: value.span.clone() })
 }
 
-fn from_env(value: &Value<'_, '_>, scope: Scope<'_>) -> Option<Referred> {
+/// The name of an environment variable.
+fn variable<'v>(value: &'v Value<'_, '_>) -> Option<&'v str> {
     let name = value.text("the name of an environment variable")?;
     let mut bytes = name.bytes();
     let named = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
@@ -179,6 +208,11 @@ fn from_env(value: &Value<'_, '_>, scope: Scope<'_>) -> Option<Referred> {
         value.report(problem.accepted("letters, digits and \"_\", not starting with a digit"));
         return None;
     }
+    Some(name)
+}
+
+fn from_env(value: &Value<'_, '_>, scope: Scope<'_>) -> Option<Referred> {
+    let name = variable(value)?;
     let origin = format!("environment variable {}", quote(name));
     match scope.reader.env(name).map(std::ffi::OsString::into_string) {
         None => value.report(value.problem(format!("{origin} is not set"))),
@@ -192,7 +226,7 @@ fn from_env(value: &Value<'_, '_>, scope: Scope<'_>) -> Option<Referred> {
 }
 
 /// The path that a value names, as it is meant in this file.
-pub(crate) fn path(value: &Value<'_, '_>, scope: Scope<'_>) -> Option<std::path::PathBuf> {
+pub(crate) fn path(value: &Value<'_, '_>, scope: Scope<'_>) -> Option<PathBuf> {
     let text = value.text("a path")?;
     if text.is_empty() || text.contains('\0') {
         value.report(value.problem(format!("{} is not a path", quote(text))));

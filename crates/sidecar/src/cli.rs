@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use aquarium_config::{Diagnostic, Secret};
+use aquarium_config::Diagnostic;
 use clap::{Args, Parser, Subcommand};
 
 /// A durable webhook sender that sits next to an app.
@@ -26,6 +26,9 @@ pub(crate) enum Command {
     Run(Run),
     /// Check a configuration, and print what it says
     Check(Check),
+    /// Make the secret of an organization
+    #[command(subcommand)]
+    Secret(Secret),
     /// Post an event to a running sidecar
     Send(Send),
     /// Receive events and check their secret, for trying things out
@@ -46,6 +49,27 @@ pub(crate) struct Run {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
+    /// The directory that holds aquarium.toml
+    #[arg(long, value_name = "DIR", default_value = "config", env = "AQUARIUM_CONFIG")]
+    pub(crate) config: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secret {
+    /// Write a new random secret to the file that the organization's configuration names, and print it once
+    Generate(Generate),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Generate {
+    /// The organization whose secret it is
+    pub(crate) organization: String,
+    /// Replace the secret that there is: it stops being valid
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// The directory that holds aquarium.toml
     #[arg(long, value_name = "DIR", default_value = "config", env = "AQUARIUM_CONFIG")]
     pub(crate) config: PathBuf,
@@ -129,8 +153,8 @@ pub(crate) fn report<'a>(diagnostics: impl IntoIterator<Item = &'a Diagnostic>) 
 }
 
 /// Reads a secret or a token from a file, as the configuration does.
-pub(crate) fn secret_from(path: &Path) -> anyhow::Result<Secret> {
+pub(crate) fn secret_from(path: &Path) -> anyhow::Result<aquarium_config::Secret> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Secret::new(text.trim_end_matches(['\r', '\n']))
+    aquarium_config::Secret::new(text.trim_end_matches(['\r', '\n']))
         .with_context(|| format!("{} does not hold a usable secret", path.display()))
 }

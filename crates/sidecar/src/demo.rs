@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listen::{Behaviour, Receiver};
 use crate::run::{self, Running};
-use crate::{cli, client};
+use crate::{cli, client, secret};
 
 /// How long an event may take here.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,12 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) async fn main(arguments: cli::Demo) -> anyhow::Result<ExitCode> {
     let directory = tempfile::tempdir().context("a temporary directory cannot be made")?;
     let secret_file = directory.path().join("secrets/acme");
-    std::fs::create_dir_all(directory.path().join("secrets"))?;
-    write_private(
-        &secret_file,
-        &format!("demo-{}", hex(&aquarium_dispatch::Chance::system().bytes::<16>())),
-    )?;
-    let secret = cli::secret_from(&secret_file)?;
+    let secret = secret::random()?;
+    secret::file::write(&secret_file, &secret, false)?;
     let behaviour = Behaviour { status: StatusCode::NO_CONTENT, delay: Duration::ZERO };
     let mut receiver = Receiver::start(([127, 0, 0, 1], 0).into(), Some(&secret), behaviour).await?;
     let config = configuration(directory.path(), &receiver.address.to_string())?;
@@ -92,14 +88,4 @@ fn configuration(directory: &Path, receiver: &str) -> anyhow::Result<Config> {
     );
     std::fs::write(directory.join("organizations/acme.toml"), organization)?;
     Ok(load(directory, &Fs)?.config)
-}
-
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{text}")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -11,6 +11,7 @@ mod ingest;
 mod listen;
 mod log;
 mod run;
+mod secret;
 mod send;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         match cli.command {
             Command::Run(arguments) => run::main(arguments).await,
             Command::Check(arguments) => check::main(&arguments),
+            Command::Secret(command) => secret::main(&command),
             Command::Send(arguments) => send::main(arguments).await,
             Command::Listen(arguments) => listen::main(arguments).await,
             Command::Demo(arguments) => demo::main(arguments).await,

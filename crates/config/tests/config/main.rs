@@ -5,6 +5,7 @@ mod arbitrary;
 mod changes;
 mod diagnostics;
 mod loading;
+mod locating;
 mod reloading;
 mod secrecy;
 

@@ -1,0 +1,135 @@
+//! Finds the file that the secret of an organization belongs in.
+
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::{quote, shown};
+use crate::document::{Table, nearest};
+use crate::load::{ORGANIZATIONS, read};
+use crate::organization::{NAMES, is_name, name};
+use crate::reader::{ReadError, Reader, Scope};
+use crate::secret::{Place, place};
+use crate::{Errors, Source};
+
+/// How many of the known organizations a message names.
+const SHOWN: usize = 10;
+
+/// Why there is no file for the secret of an organization.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NoSecretFile {
+    /// No organization can have this name.
+    #[error("{} cannot name an organization; accepted: {NAMES}", quote(.organization))]
+    Name {
+        /// The name that was asked for.
+        organization: String,
+    },
+    /// There is no organization of this name.
+    #[error(
+        "unknown organization {}: there is no {}{}",
+        quote(.organization),
+        shown(.file),
+        instead(.suggestion.as_deref(), .known)
+    )]
+    Unknown {
+        /// The name that was asked for.
+        organization: String,
+        /// The file that the organization would have.
+        file: PathBuf,
+        /// The name that was probably meant.
+        suggestion: Option<String>,
+        /// The names of all organizations that have a file, in order.
+        known: Vec<String>,
+    },
+    /// The organization's file cannot be read, is not TOML, or is wrong about the secret.
+    #[error(transparent)]
+    Unusable(#[from] Errors),
+    /// The organization's file names no secret.
+    #[error(
+        "{} names no secret; add secret = {{ file = \"../secrets/{organization}\" }} at the top of that file",
+        shown(.file)
+    )]
+    Unnamed {
+        /// The organization.
+        organization: String,
+        /// Its file.
+        file: PathBuf,
+    },
+    /// The secret is the value of an environment variable.
+    #[error(
+        "{} takes the secret from the environment variable {variable}: its value is set where the sidecar is started",
+        shown(.file)
+    )]
+    Variable {
+        /// The organization's file.
+        file: PathBuf,
+        /// The name of the variable.
+        variable: String,
+    },
+}
+
+/// What to ask for instead of an organization that is not there.
+fn instead(suggestion: Option<&str>, known: &[String]) -> String {
+    let mut text = suggestion.map_or(String::new(), |name| format!("; did you mean {}?", quote(name)));
+    if !known.is_empty() {
+        let separator = if text.is_empty() { ";" } else { "" };
+        text += &format!("{separator} known: {}", known[..known.len().min(SHOWN)].join(", "));
+    }
+    if known.len() > SHOWN {
+        text += &format!(" and {} more", known.len() - SHOWN);
+    }
+    text
+}
+
+/// The file that the secret of an organization is read from, whether or not it is there.
+///
+/// Of the whole configuration, only what the organization's file says about its secret has to be right.
+///
+/// # Errors
+/// There is no such organization, its file cannot be used, or its secret is not in a file.
+pub fn secret_file(dir: &Path, organization: &str, source: &dyn Source) -> Result<PathBuf, NoSecretFile> {
+    // The name becomes part of a path.
+    if !is_name(organization) {
+        return Err(NoSecretFile::Name { organization: organization.to_owned() });
+    }
+    let reader = Reader::new(source);
+    let organizations = dir.join(ORGANIZATIONS);
+    let file = organizations.join(format!("{organization}.toml"));
+    if matches!(reader.document(&file), Err(ReadError::Missing)) {
+        let known = known(&organizations, &reader);
+        // A link that leads nowhere is there all the same: reading it will say what is wrong.
+        if !known.iter().any(|name| name == organization) {
+            let suggestion = nearest(organization, known.iter().map(String::as_str)).map(str::to_owned);
+            return Err(NoSecretFile::Unknown {
+                organization: organization.to_owned(),
+                file,
+                suggestion,
+                known,
+            });
+        }
+    }
+    let mut diagnostics = Vec::new();
+    let place = read(&file, &reader, &mut diagnostics, |table| secret_of(table, Scope::of(&file, &reader)));
+    if !diagnostics.is_empty() {
+        return Err(Errors { diagnostics, inputs: reader.finish(dir) }.into());
+    }
+    match place.flatten() {
+        Some(Place::File(path)) => Ok(path),
+        Some(Place::Variable(variable)) => Err(NoSecretFile::Variable { file, variable }),
+        None => Err(NoSecretFile::Unnamed { organization: organization.to_owned(), file }),
+    }
+}
+
+/// Where an organization's file says that its secret is. If it says nothing, a misspelt key is reported.
+fn secret_of(mut table: Table<'_, '_>, scope: Scope<'_>) -> Option<Place> {
+    if let Some(value) = table.take("secret") {
+        return place(value, scope);
+    }
+    table.take("projects");
+    table.finish();
+    None
+}
+
+/// The organizations that have a file; none if they cannot be listed.
+fn known(dir: &Path, reader: &Reader<'_>) -> Vec<String> {
+    let files = reader.organizations(dir).unwrap_or_default();
+    files.iter().filter_map(|file| name(file)).filter(|name| is_name(name)).collect()
+}

@@ -1,10 +1,13 @@
 //! Which lanes there are.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquarium_config::{Config, Webhook};
+use aquarium_config::{Config, Diff, Webhook, diff};
 use aquarium_delivery::{Timestamp, WebhookName};
 use aquarium_queue::{Backlog, Commits, Delivery, Error, Queue};
 use tokio::sync::mpsc::error::TrySendError;
@@ -70,9 +73,18 @@ struct Handle {
     offers: mpsc::Sender<Vec<Delivery>>,
     missed: Arc<Missed>,
     webhook: watch::Sender<Arc<Webhook>>,
-    stop: CancellationToken,
     /// Offers that came when it was about to end.
     late: Vec<Delivery>,
+}
+
+/// What follows on `current` when `webhook` is configured, if that is anything else. One that was removed is not active
+/// any more.
+fn succeeding(current: &Arc<Webhook>, webhook: Option<&Arc<Webhook>>) -> Option<Arc<Webhook>> {
+    match webhook {
+        Some(webhook) => (current != webhook).then(|| webhook.clone()),
+        None if !current.active => None,
+        None => Some(Arc::new(Webhook { active: false, ..Webhook::clone(current) })),
+    }
 }
 
 impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
@@ -95,6 +107,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             slots: Arc::new(Semaphore::new(limits.in_flight)),
             bodies: Budget::new(limits.body_bytes),
             limits,
+            stop: CancellationToken::new(),
         };
         Self { shared: Arc::new(shared), commits, config }
     }
@@ -186,10 +199,10 @@ impl<Q: Queue, S: Sender> Lanes<Q, S> {
         let name = webhook.name.clone();
         let (offers, inbox) = mpsc::channel(INBOX);
         let (webhook, watched) = watch::channel(webhook);
-        let (missed, stop) = (Arc::new(Missed::default()), CancellationToken::new());
-        let inputs = Inputs { offers: inbox, missed: missed.clone(), webhook: watched, stop: stop.clone() };
+        let missed = Arc::new(Missed::default());
+        let inputs = Inputs { offers: inbox, missed: missed.clone(), webhook: watched };
         let task = self.tasks.spawn(Runner::new(self.shared.clone(), inputs, next_due).run()).id();
-        self.running.insert(name, Handle { task, offers, missed, webhook, stop, late: Vec::new() });
+        self.running.insert(name, Handle { task, offers, missed, webhook, late: Vec::new() });
     }
 
     /// A lane panicked. Its deliveries are in the queue: another one takes them up.
@@ -236,18 +249,18 @@ impl<Q: Queue, S: Sender> Lanes<Q, S> {
     }
 
     fn ended(&mut self, exit: Exit) {
-        let name = exit.webhook.name.clone();
+        let name = exit.webhook;
         let Some(handle) = self.running.remove(&name) else { return };
-        if exit.suspended {
-            self.suspended.insert(name.clone(), exit.webhook.url.to_string());
+        if let Some(url) = exit.suspended {
+            self.suspended.insert(name.clone(), url);
         }
         let Some(webhook) = self.current.webhook(&name).cloned() else { return };
         self.lift_suspension(&webhook);
         if !self.is_running(&webhook) {
             return;
         }
-        // A lane that was stopped, or that may have missed something, leaves it to the next one to look.
-        if handle.missed.take() || handle.stop.is_cancelled() || exit.suspended {
+        // A lane that was held, or that may have missed something, leaves it to the next one to look.
+        if handle.missed.take() || exit.held {
             self.start(webhook, Some(Timestamp::default()));
         }
         for offers in [exit.offers, handle.late] {
@@ -257,38 +270,47 @@ impl<Q: Queue, S: Sender> Lanes<Q, S> {
         }
     }
 
-    /// Applies the difference between two configurations, and nothing else.
+    /// Applies the difference between two configurations, and nothing else: a lane that it does not name is not even
+    /// looked at.
     fn reconfigure(&mut self, next: Arc<Config>) {
         let previous = std::mem::replace(&mut self.current, next.clone());
-        for (name, handle) in &self.running {
-            match next.webhook(name) {
-                Some(webhook) if webhook.active => {
-                    handle.webhook.send_if_modified(|current| {
-                        let modified = !Arc::ptr_eq(current, webhook) && **current != **webhook;
-                        if modified {
-                            *current = webhook.clone();
-                        }
-                        modified
-                    });
-                }
-                _ => handle.stop.cancel(),
-            }
+        let Diff { added, removed, changed, .. } = diff(&previous, &next);
+        for name in removed {
+            self.tell(&name, None);
         }
-        for webhook in next.webhooks() {
-            let was_active = previous.webhook(&webhook.name).is_some_and(|webhook| webhook.active);
-            let resumed = self.lift_suspension(webhook);
-            let running = self.running.contains_key(&webhook.name);
-            if (resumed || !was_active) && !running && self.is_running(webhook) {
-                self.start(webhook.clone(), Some(Timestamp::default()));
+        for name in changed.into_iter().map(|changed| changed.name).chain(added) {
+            let Some(webhook) = next.webhook(&name) else { continue };
+            self.tell(&name, Some(webhook));
+            let was_active = previous.webhook(&name).is_some_and(|webhook| webhook.active);
+            self.resume(webhook, was_active);
+        }
+    }
+
+    /// Tells the lane, if there is one, what has become of its webhook.
+    fn tell(&self, name: &WebhookName, webhook: Option<&Arc<Webhook>>) {
+        let Some(handle) = self.running.get(name) else { return };
+        handle.webhook.send_if_modified(|current| match succeeding(current, webhook) {
+            Some(next) => {
+                *current = next;
+                true
             }
+            None => false,
+        });
+    }
+
+    /// Starts a lane for a webhook that may be sent to again. If there is one that has not ended yet, then it goes on, or
+    /// has another one follow it when it ends.
+    fn resume(&mut self, webhook: &Arc<Webhook>, was_active: bool) {
+        let was_lifted = self.lift_suspension(webhook);
+        let has_lane = self.running.contains_key(&webhook.name);
+        if (was_lifted || !was_active) && !has_lane && self.is_running(webhook) {
+            self.start(webhook.clone(), Some(Timestamp::default()));
         }
     }
 
     /// Lets attempts under way end. Commits are still taken, so that the queue is not held up while it records them.
     async fn stop(mut self, mut commits: Commits) {
-        for handle in self.running.values() {
-            handle.stop.cancel();
-        }
+        self.shared.stop.cancel();
         let ending = async {
             loop {
                 tokio::select! {

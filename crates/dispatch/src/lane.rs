@@ -40,6 +40,17 @@ pub struct Item {
     pub reserved: Option<Reserved>,
 }
 
+/// An attempt that was made.
+#[derive(Debug)]
+pub struct Made {
+    /// When it started.
+    pub at: Timestamp,
+    /// The webhook as it was configured when the request was handed over.
+    pub webhook: Arc<Webhook>,
+    /// What it came to.
+    pub sent: Sent,
+}
+
 /// What a lane wants done.
 #[derive(Debug)]
 pub enum Step {
@@ -51,7 +62,7 @@ pub enum Step {
     Conclude(Concluded),
     /// Ask again at this time, or when something happened.
     Wait(Option<Timestamp>),
-    /// There is nothing to send, and nothing will be.
+    /// There is nothing to send, and nothing will be, or not while it is held.
     End,
 }
 
@@ -93,7 +104,8 @@ pub struct Lane {
     watchers: HashMap<DeliveryId, Watcher>,
     breaker: Breaker,
     paused_until: Option<Timestamp>,
-    suspended: bool,
+    /// The URL that answered 410 Gone.
+    suspended: Option<String>,
 }
 
 #[derive(Debug)]
@@ -152,24 +164,25 @@ impl Lane {
             watchers: HashMap::new(),
             breaker,
             paused_until: None,
-            suspended: false,
+            suspended: None,
         }
     }
 
-    /// The webhook as it is configured now.
-    pub fn webhook(&self) -> &Arc<Webhook> {
-        &self.webhook
-    }
-
-    /// Applies another configuration of the same webhook from the next step on.
+    /// Applies another configuration of the same webhook from the next step on. While it is not active nothing is sent;
+    /// if it becomes active again before the lane has ended, then the lane goes on where it was.
     pub fn configure(&mut self, webhook: Arc<Webhook>) {
         self.breaker.set_limit(webhook.breaker_failures);
         self.webhook = webhook;
     }
 
-    /// True if the endpoint answered 410 Gone.
-    pub fn is_suspended(&self) -> bool {
-        self.suspended
+    /// The URL that answered 410 Gone.
+    pub fn suspended(&self) -> Option<&str> {
+        self.suspended.as_deref()
+    }
+
+    /// True if nothing may be sent, whatever waits: the endpoint is gone, or the webhook is not active.
+    pub fn is_held(&self) -> bool {
+        self.suspended.is_some() || !self.webhook.active
     }
 
     /// Takes a delivery that was just committed. Without room it stays in the queue.
@@ -182,7 +195,7 @@ impl Lane {
         let older_stored = self.stored.next_due.is_some_and(|stored| stored <= due);
         match &mut self.stored.claim {
             Some(claim) if older_stored && claim.offered.len() < capacity => claim.offered.push(item),
-            _ if self.suspended || older_stored || self.ready.len() >= capacity => {
+            _ if self.suspended.is_some() || older_stored || self.ready.len() >= capacity => {
                 self.stored.add(due);
                 self.watch(item.delivery);
             }
@@ -224,7 +237,7 @@ impl Lane {
 
     /// `Err` tells when it may, if that is known.
     fn may_send(&self, now: Timestamp) -> Result<(), Option<Timestamp>> {
-        if self.suspended
+        if self.is_held()
             || self.sending.len() >= self.webhook.concurrency
             || self.recording.len() >= UNRECORDED
         {
@@ -242,6 +255,9 @@ impl Lane {
 
     /// What to do next. `may_send` tells whether there is a slot for an attempt.
     pub fn next(&mut self, now: Timestamp, may_send: bool) -> Step {
+        if self.is_held() {
+            return if self.is_quiet() { Step::End } else { Step::Wait(None) };
+        }
         if let Some(concluded) = self.expire(now) {
             return Step::Conclude(concluded);
         }
@@ -253,9 +269,6 @@ impl Lane {
         }
         if self.wants_page(now) {
             return Step::Claim(self.claim(now));
-        }
-        if self.suspended {
-            return if self.is_quiet() { Step::End } else { Step::Wait(None) };
         }
         let sendable_at = match (self.ready.is_empty(), self.may_send(now)) {
             (false, Err(at)) => at,
@@ -306,8 +319,7 @@ impl Lane {
     }
 
     fn wants_page(&self, now: Timestamp) -> bool {
-        !self.suspended
-            && self.stored.claim.is_none()
+        self.stored.claim.is_none()
             && self.ready.len() <= self.capacity() / 2
             && self.stored.next_due.is_some_and(|due| due <= now)
     }
@@ -364,15 +376,18 @@ impl Lane {
     pub fn attempted(
         &mut self,
         key: Key,
-        started_at: Timestamp,
-        sent: Sent,
+        Made { at, webhook, sent }: Made,
         now: Timestamp,
         (jitter, probe_jitter): (f64, f64),
     ) -> Option<Concluded> {
         let Sending { delivery, probe } = self.sending.remove(&key)?;
         let number = delivery.attempts.saturating_add(1);
         let state = State { accepted_at: delivery.accepted_at, attempts: number };
-        let decision = next(state, &self.webhook.schedule, &sent.outcome, now, jitter);
+        let mut decision = next(state, &self.webhook.schedule, &sent.outcome, now, jitter);
+        if decision.next == Next::Suspend && webhook.url != self.webhook.url {
+            // It is the previous URL that is gone, perhaps the reason for the new one.
+            decision.next = Next::RetryAt(now);
+        }
         let mut notices = self.note(&sent.outcome, &decision, probe, now, probe_jitter);
         let settled = match decision.next {
             Next::Delivered => Settled::Delivered,
@@ -403,7 +418,7 @@ impl Lane {
         });
         let attempt = Attempt {
             number,
-            started_at,
+            started_at: at,
             duration: sent.duration,
             outcome: sent.outcome,
             excerpt: sent.excerpt,
@@ -437,8 +452,8 @@ impl Lane {
             self.paused_until = Some(until);
             notices.push(Notice::Paused(until));
         }
-        if decision.next == Next::Suspend && !self.suspended {
-            self.suspended = true;
+        if decision.next == Next::Suspend && self.suspended.is_none() {
+            self.suspended = Some(self.webhook.url.to_string());
             // What waits here goes back to the queue, where it is held.
             self.ready.clear();
             notices.push(Notice::Suspended);

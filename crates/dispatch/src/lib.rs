@@ -4,9 +4,13 @@
 //! are no locks and no shared maps. What it does next is decided by [`lane::Lane`], a plain value without I/O, clock or
 //! chance; the task around it carries the decisions out.
 //!
+//! The configuration may change at any time. What did not change is not disturbed. What did counts for every request that
+//! has not been handed to a connection yet: an attempt is made from one configuration as a whole, the newest.
+//!
 //! Memory does not depend on the backlog. A lane holds a bounded number of deliveries, bodies in memory have one byte
 //! [`Budget`] for the whole process, and whatever has no room stays in the queue until it is claimed.
 
+mod attempt;
 mod budget;
 mod clock;
 mod dispatcher;

@@ -7,18 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aquarium_config::{Config, Webhook};
-use aquarium_delivery::Timestamp;
-use aquarium_egress::{Endpoint, Message, Sent};
+use aquarium_delivery::{Timestamp, WebhookName};
 use aquarium_queue::{Delivery, Error, Key, Page, Queue, Report, Settlement, Watcher};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::HeaderValue;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::lane::{Concluded, Item, Lane, Notice, Step};
+use crate::attempt::{Target, attempt};
+use crate::lane::{Concluded, Item, Lane, Made, Notice, Step};
 use crate::{Budget, Chance, Clock, Limits, Reserved, Sender};
 
 /// How long a lane with nothing to do stays, so that the next event finds it.
@@ -39,6 +38,8 @@ pub(crate) struct Shared<Q, S> {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) bodies: Budget,
     pub(crate) limits: Limits,
+    /// All lanes stop: attempts under way may end, and no new one starts.
+    pub(crate) stop: CancellationToken,
 }
 
 /// Tells a lane that offers were left in the queue.
@@ -64,15 +65,18 @@ impl Missed {
 pub(crate) struct Inputs {
     pub(crate) offers: mpsc::Receiver<Vec<Delivery>>,
     pub(crate) missed: Arc<Missed>,
+    /// While it is not active, nothing is sent; the lane ends when nothing is under way any more.
     pub(crate) webhook: watch::Receiver<Arc<Webhook>>,
-    pub(crate) stop: CancellationToken,
 }
 
 /// What a lane leaves behind.
 #[derive(Debug)]
 pub(crate) struct Exit {
-    pub(crate) webhook: Arc<Webhook>,
-    pub(crate) suspended: bool,
+    pub(crate) webhook: WebhookName,
+    /// The URL that answered 410 Gone.
+    pub(crate) suspended: Option<String>,
+    /// True if there may be more to send, when it may be sent.
+    pub(crate) held: bool,
     /// Offers that came too late for it.
     pub(crate) offers: Vec<Delivery>,
 }
@@ -85,7 +89,7 @@ pub(crate) struct Runner<Q, S> {
     shared: Arc<Shared<Q, S>>,
     inputs: Inputs,
     lane: Lane,
-    endpoint: Option<Arc<Endpoint>>,
+    target: Target,
     attempts: JoinSet<Attempted>,
     claiming: Option<Claiming>,
     recordings: FuturesUnordered<Recording>,
@@ -94,22 +98,20 @@ pub(crate) struct Runner<Q, S> {
     stopping: bool,
 }
 
-/// One attempt's end. `sent` is missing if there was nothing to send it with.
+/// One attempt's end. `made` is missing if it could not be tried.
 struct Attempted {
     key: Key,
-    started_at: Timestamp,
-    sent: Option<Sent>,
+    made: Option<Made>,
 }
 
 impl<Q: Queue, S: Sender> Runner<Q, S> {
     pub(crate) fn new(shared: Arc<Shared<Q, S>>, mut inputs: Inputs, next_due: Option<Timestamp>) -> Self {
         let webhook = inputs.webhook.borrow_and_update().clone();
-        let endpoint = endpoint_of(&webhook);
         Self {
             shared,
             inputs,
-            lane: Lane::new(webhook, next_due),
-            endpoint,
+            lane: Lane::new(webhook.clone(), next_due),
+            target: Target::new(webhook),
             attempts: JoinSet::new(),
             claiming: None,
             recordings: FuturesUnordered::new(),
@@ -130,7 +132,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
                 self.slot = self.shared.slots.clone().try_acquire_owned().ok();
             }
             match self.lane.next(now, sending && self.slot.is_some()) {
-                Step::Send(item) => self.start(*item, now),
+                Step::Send(item) => self.start(*item),
                 Step::Conclude(concluded) => self.conclude(concluded),
                 Step::Claim(mut claim) => {
                     claim.bytes = self.shared.bodies.available().min(self.shared.limits.lane_bytes);
@@ -140,7 +142,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
                 Step::Wait(until) => {
                     self.wait(until, sending).await;
                 }
-                Step::End if self.lane.is_suspended() => break,
+                Step::End if self.lane.is_held() => break,
                 Step::End => {
                     if !self.wait(Some(now + LINGER), false).await {
                         break;
@@ -157,7 +159,12 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         while let Ok(late) = self.inputs.offers.try_recv() {
             offers.extend(late);
         }
-        Exit { webhook: self.lane.webhook().clone(), suspended: self.lane.is_suspended(), offers }
+        Exit {
+            webhook: self.lane.name().clone(),
+            suspended: self.lane.suspended().map(str::to_owned),
+            held: self.lane.is_held(),
+            offers,
+        }
     }
 
     /// Waits until something happens, and tells the lane. False if it was only that time has passed.
@@ -200,10 +207,10 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
             }
             Ok(()) = self.inputs.webhook.changed() => {
                 let webhook = self.inputs.webhook.borrow_and_update().clone();
-                self.endpoint = endpoint_of(&webhook);
+                self.target = Target::new(webhook.clone());
                 self.lane.configure(webhook);
             }
-            () = self.inputs.stop.cancelled(), if !self.stopping => self.stopping = true,
+            () = shared.stop.cancelled(), if !self.stopping => self.stopping = true,
             () = sleep => return false,
         }
         true
@@ -227,27 +234,24 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         }
     }
 
-    fn start(&mut self, item: Item, now: Timestamp) {
+    fn start(&mut self, item: Item) {
         let slot = self.slot.take();
-        let (shared, endpoint) = (self.shared.clone(), self.endpoint.clone());
+        let (shared, target) = (self.shared.clone(), self.target.clone());
         self.attempts.spawn(async move {
             let key = item.delivery.key;
-            let sent = match endpoint {
-                Some(endpoint) => attempt(&shared, &endpoint, item, now).await,
-                None => None,
-            };
+            let made = attempt(&shared, &target, item).await;
             drop(slot);
-            Attempted { key, started_at: now, sent }
+            Attempted { key, made }
         });
     }
 
-    fn attempted(&mut self, Attempted { key, started_at, sent }: Attempted) {
+    fn attempted(&mut self, Attempted { key, made }: Attempted) {
         let (now, chance) = (self.shared.clock.now(), &self.shared.chance);
-        let Some(sent) = sent else {
+        let Some(made) = made else {
             return self.lane.untried(key, now + QUEUE_RETRY);
         };
         let random = (chance.fraction(), chance.fraction());
-        if let Some(concluded) = self.lane.attempted(key, started_at, sent, now, random) {
+        if let Some(concluded) = self.lane.attempted(key, made, now, random) {
             self.conclude(concluded);
         }
     }
@@ -286,15 +290,6 @@ async fn ready_or_pending<F: Future + Unpin>(future: &mut Option<F>) -> F::Outpu
     }
 }
 
-fn endpoint_of(webhook: &Webhook) -> Option<Arc<Endpoint>> {
-    let headers = webhook.headers.iter().map(|header| (header.name.clone(), header.value.clone()));
-    let endpoint = Endpoint::new(webhook.url.as_str(), headers, webhook.timeout, webhook.connect_timeout);
-    endpoint
-        .inspect_err(|error| error!(webhook = %webhook.name, %error, "its URL cannot be requested"))
-        .ok()
-        .map(Arc::new)
-}
-
 /// Keeps the body if there is room for it; otherwise it is read again when its turn comes.
 fn reserve(bodies: &Budget, delivery: &mut Delivery) -> Option<Reserved> {
     delivery.body.as_ref()?;
@@ -303,51 +298,6 @@ fn reserve(bodies: &Budget, delivery: &mut Delivery) -> Option<Reserved> {
         delivery.body = None;
     }
     reserved
-}
-
-/// Makes one attempt. `None` if it could not be tried, through no fault of the endpoint.
-async fn attempt<Q: Queue, S: Sender>(
-    shared: &Shared<Q, S>,
-    endpoint: &Endpoint,
-    item: Item,
-    at: Timestamp,
-) -> Option<Sent> {
-    let Item { delivery, reserved } = item;
-    let (body, _reserved) = match (delivery.body, reserved) {
-        (Some(body), reserved) => (body, reserved),
-        (None, _) => {
-            let reserved = shared.bodies.reserve(delivery.size).await;
-            match shared.queue.body(delivery.event_key).await {
-                Ok(Some(body)) => (body, Some(reserved)),
-                Ok(None) => {
-                    error!(delivery = %delivery.id, event = %delivery.event, "the event is not in the queue any more");
-                    return None;
-                }
-                Err(error) => {
-                    warn!(delivery = %delivery.id, %error, "the event cannot be read, it is tried again");
-                    return None;
-                }
-            }
-        }
-    };
-    // The secret is looked up now: a new one counts for whatever was queued before it came.
-    let secret = {
-        let config = shared.config.borrow();
-        let organization = config.organization(delivery.webhook.organization())?;
-        match &organization.secret {
-            None => None,
-            Some(secret) => Some(HeaderValue::from_str(secret.expose()).ok()?),
-        }
-    };
-    let message = Message {
-        body,
-        event: delivery.event,
-        delivery: delivery.id,
-        attempt: delivery.attempts.saturating_add(1),
-        at,
-        secret,
-    };
-    Some(shared.sender.send(endpoint, message).await)
 }
 
 /// Records a settlement, however long the queue is away: what was sent must not be sent again. Whoever watches hears of

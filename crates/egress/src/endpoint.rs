@@ -55,4 +55,14 @@ impl Endpoint {
         all.insert(USER_AGENT_HEADER, HeaderValue::from_static(USER_AGENT));
         Ok(Self { uri, headers: all, timeout, connect_timeout })
     }
+
+    /// Where its requests go.
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The time for a whole attempt.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
 }

@@ -25,6 +25,11 @@ pub(crate) fn classify(error: &(dyn Error + 'static), connected: bool) -> Failur
         })
 }
 
+/// What was allowed for this has passed, and there is still no `what`.
+pub(crate) fn timed_out(kind: FailureKind, what: &str) -> Failure {
+    Failure { kind, detail: format!("{what} within the time allowed") }
+}
+
 /// The innermost cause says most: "connection refused", "connection reset by peer", "invalid HTTP header".
 fn innermost(chain: &[&(dyn Error + 'static)]) -> String {
     chain.last().map(ToString::to_string).unwrap_or_default()

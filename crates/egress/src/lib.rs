@@ -1,11 +1,14 @@
 //! The only way out.
 //!
 //! [`Egress`] makes one request and says what it came to. It promises that an attempt ends by its deadline, that no
-//! more of an answer is read than [`MAX_RESPONSE_BODY`], that no redirect is followed, and that a connection goes only
-//! to an address that the [`Guard`] let pass. It knows nothing of queues, retries or configuration files.
+//! more of an answer is read than [`MAX_RESPONSE_BODY`], that no redirect is followed, that a connection goes only to an
+//! address that the [`Guard`] let pass, and that a request which was withdrawn is not handed to a connection. It knows
+//! nothing of queues, retries or configuration files.
 
+mod client;
 mod connect;
 mod endpoint;
+mod exchange;
 mod failure;
 mod guard;
 mod send;

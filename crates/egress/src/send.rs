@@ -1,5 +1,8 @@
 //! One attempt: a request, its answer, and what that came to.
 
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aquarium_delivery::{DeliveryId, EventId, Failure, FailureKind, Outcome, RetryAfter, Timestamp};
@@ -8,27 +11,20 @@ use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout_at};
 
-use crate::connect::{Bounded, Connector};
-use crate::failure::classify;
-use crate::{Endpoint, Guard, Roots, TlsError, tls};
+use crate::client::{self, Http};
+use crate::exchange::{Deadlines, Unanswered, exchange};
+use crate::failure::{classify, timed_out};
+use crate::{Endpoint, Guard, Roots, TlsError};
 
 /// The most that is read of an answer's body, in bytes. What goes beyond ends the connection.
 pub const MAX_RESPONSE_BODY: usize = 64 * 1024;
 /// The most that is kept of an answer's body, in bytes.
 pub const MAX_EXCERPT: usize = 4 * 1024;
-/// The most that an answer's head may take, in bytes.
-const MAX_RESPONSE_HEAD: usize = 64 * 1024;
-const MAX_RESPONSE_HEADERS: usize = 128;
-/// No handshake goes on for longer, also when the attempt that began it has ended.
-const LONGEST_CONNECT: Duration = Duration::from_secs(60);
-const IDLE_CONNECTIONS_PER_HOST: usize = 64;
-const IDLE_CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+/// How often an attempt goes to another connection, when the one that it was given to turns out to be closed.
+const MOST_GIVEN_BACK: u32 = 8;
 
 const SECRET: HeaderName = HeaderName::from_static("x-aquarium-secret");
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -73,12 +69,10 @@ pub struct Sent {
     pub excerpt: Bytes,
 }
 
-type Http = Client<Bounded<HttpsConnector<Connector>>, Full<Bytes>>;
-
-/// Makes requests. Cheap to clone; clones share their connections.
+/// Makes requests. Cheap to clone; clones share their connections, and what [`Egress::reconfigure`] changes.
 #[derive(Debug, Clone)]
 pub struct Egress {
-    client: Http,
+    client: Arc<RwLock<Arc<Http>>>,
 }
 
 impl Egress {
@@ -87,85 +81,88 @@ impl Egress {
     /// # Errors
     /// [`TlsError`], when there is no usable certificate authority.
     pub fn new(options: Options) -> Result<Self, TlsError> {
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client_config(&options.roots)?)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(Connector::new(options.guard));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_CONNECTION_LIFETIME)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .http1_max_buf_size(MAX_RESPONSE_HEAD)
-            .http1_max_headers(MAX_RESPONSE_HEADERS)
-            .http2_max_header_list_size(MAX_RESPONSE_HEAD as u32)
-            .http2_initial_stream_window_size(MAX_RESPONSE_BODY as u32)
-            .build(Bounded::new(connector, LONGEST_CONNECT));
-        Ok(Self { client })
+        Ok(Self { client: Arc::new(RwLock::new(Arc::new(client::build(options)?))) })
+    }
+
+    /// Changes the options of this way out and of all its clones. What is sent from now on goes over new connections;
+    /// idle ones are closed. A request that waits for its connection or its answer stays with the options that it began
+    /// with. If it must not, withdraw it afterwards, and send it anew.
+    ///
+    /// It reads the platform's certificates if those are asked for, which blocks for a moment.
+    ///
+    /// # Errors
+    /// [`TlsError`], when there is no usable certificate authority. Nothing is changed then.
+    pub fn reconfigure(&self, options: Options) -> Result<(), TlsError> {
+        let client = Arc::new(client::build(options)?);
+        let previous = {
+            let mut current = self.client.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, client)
+        };
+        // It may be the last one, and closing its connections is nothing to hold the lock for.
+        drop(previous);
+        Ok(())
     }
 
     /// Makes one attempt. It ends by the endpoint's timeout, whatever the other side does.
     ///
     /// An answer counts by its status. One with a 2xx status counts only when its body came in time and whole, or was
     /// longer than anyone needs to read; for any other status the body is just what is kept of it.
-    pub async fn send(&self, endpoint: &Endpoint, message: Message) -> Sent {
+    ///
+    /// The attempt can be withdrawn while its name is looked up, or its connection or TLS session is set up. `None` if
+    /// `revoked` completed before the request was handed to a connection: nothing of it has left. On every poll
+    /// `revoked` is polled before the request, which is never handed over once that has completed. After the hand-over
+    /// it is not looked at, unless the connection turns out to be closed and gives the request back unsent.
+    pub async fn send(
+        &self,
+        endpoint: &Endpoint,
+        message: Message,
+        revoked: impl Future<Output = ()> + Send,
+    ) -> Option<Sent> {
         let started = Instant::now();
-        let mut request = request(endpoint, message);
-        let connection = capture_connection(&mut request);
         let deadlines = Deadlines {
             connect: started + endpoint.connect_timeout.min(endpoint.timeout),
             whole: started + endpoint.timeout,
         };
-        let (outcome, excerpt) = match self.answer(request, connection, deadlines).await {
+        let (outcome, excerpt) = match self.answer(endpoint, &message, deadlines, revoked).await? {
             Err(failure) => (Outcome::Failed(failure), Bytes::new()),
             Ok(response) => conclude(response, deadlines.whole).await,
         };
-        Sent { outcome, duration: started.elapsed(), excerpt }
+        Some(Sent { outcome, duration: started.elapsed(), excerpt })
     }
 
+    /// `None` if `revoked` completed while the request was with no connection.
     async fn answer(
         &self,
-        request: Request<Full<Bytes>>,
-        mut connection: CaptureConnection,
+        endpoint: &Endpoint,
+        message: &Message,
         deadlines: Deadlines,
-    ) -> Result<Response<Incoming>, Failure> {
-        let mut answer = self.client.request(request);
-        let first = tokio::select! {
-            biased;
-            answer = &mut answer => Some(answer),
-            _ = connection.wait_for_connection_metadata() => None,
-            () = tokio::time::sleep_until(deadlines.connect) => {
-                return Err(timed_out(FailureKind::ConnectTimeout, "no connection"));
+        revoked: impl Future<Output = ()>,
+    ) -> Option<Result<Response<Incoming>, Failure>> {
+        // It is polled also when the task has used up its share of the runtime: it must not be overlooked.
+        let mut revoked = pin!(unconstrained(revoked));
+        let mut given_back = 0;
+        loop {
+            let client = self.client();
+            match exchange(&client, request(endpoint, message), deadlines, revoked.as_mut()).await? {
+                Ok(response) => return Some(Ok(response)),
+                Err(Unanswered { given_back: true, .. }) if given_back < MOST_GIVEN_BACK => given_back += 1,
+                Err(Unanswered { failure, .. }) => return Some(Err(failure)),
             }
-        };
-        let answer = match first {
-            Some(answer) => answer,
-            None => timeout_at(deadlines.whole, answer)
-                .await
-                .map_err(|_| timed_out(FailureKind::ResponseTimeout, "no answer"))?,
-        };
-        answer.map_err(|error| classify(&error, connection.connection_metadata().is_some()))
+        }
+    }
+
+    fn client(&self) -> Arc<Http> {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-#[derive(Clone, Copy)]
-struct Deadlines {
-    connect: Instant,
-    whole: Instant,
-}
-
-fn timed_out(kind: FailureKind, what: &str) -> Failure {
-    Failure { kind, detail: format!("{what} within the time allowed") }
-}
-
-fn request(endpoint: &Endpoint, message: Message) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(message.body));
+fn request(endpoint: &Endpoint, message: &Message) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(message.body.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = endpoint.uri.clone();
     let headers = request.headers_mut();
     *headers = endpoint.headers.clone();
-    if let Some(mut secret) = message.secret {
+    if let Some(mut secret) = message.secret.clone() {
         secret.set_sensitive(true);
         headers.insert(SECRET, secret);
     }

@@ -66,7 +66,8 @@ fn send(lane: &mut Lane, now: Timestamp) -> Key {
 }
 
 fn attempted(lane: &mut Lane, key: Key, outcome: Outcome, now: Timestamp) -> Concluded {
-    lane.attempted(key, now, sent(outcome), now, (0.5, 0.5)).unwrap()
+    let made = Made { at: now, webhook: lane.webhook.clone(), sent: sent(outcome) };
+    lane.attempted(key, made, now, (0.5, 0.5)).unwrap()
 }
 
 #[test]
@@ -172,6 +173,44 @@ fn after_410_nothing_is_sent_and_the_lane_ends_when_all_is_recorded() {
 }
 
 #[test]
+fn a_410_from_another_url_than_the_present_one_suspends_nothing_and_the_delivery_is_due_again() {
+    let mut lane = Lane::new(webhook(""), None);
+    offer(&mut lane, 1);
+    let key = send(&mut lane, NOW);
+    let previous =
+        Webhook { url: "https://previous.example".parse().unwrap(), ..Webhook::clone(&lane.webhook) };
+    let made = Made { at: NOW, webhook: Arc::new(previous), sent: sent(answered(410)) };
+    let concluded = lane.attempted(key, made, NOW, (0.5, 0.5)).unwrap();
+    assert_eq!(concluded.settlement.state, Settled::Retry(NOW));
+    assert!(!lane.is_held());
+    lane.recorded(key);
+    assert!(matches!(lane.next(NOW, true), Step::Claim(_)));
+}
+
+#[test]
+fn while_it_is_not_active_it_does_nothing_and_then_goes_on_where_it_was() {
+    let off = webhook("active = false\nbreaker_failures = 1\nconcurrency = 2");
+    let on = webhook("breaker_failures = 1\nconcurrency = 2");
+    let mut lane = Lane::new(on.clone(), None);
+    (1..=3).for_each(|key| offer(&mut lane, key));
+    let (first, second) = (send(&mut lane, NOW), send(&mut lane, NOW));
+    lane.configure(off);
+    assert!(!lane.wants_to_send(NOW));
+    attempted(&mut lane, first, refused(), NOW);
+    lane.recorded(first);
+    let later = NOW + Duration::from_secs(1_000_000);
+    assert!(matches!(lane.next(later, true), Step::Wait(None)), "it reads nothing, and gives nothing up");
+    lane.configure(on);
+    let probe_at = NOW + Duration::from_secs(1);
+    let step = lane.next(NOW, true);
+    assert!(matches!(step, Step::Wait(Some(at)) if at == probe_at), "the breaker is still open: {step:?}");
+    lane.configure(webhook("active = false"));
+    attempted(&mut lane, second, refused(), NOW);
+    lane.recorded(second);
+    assert!(matches!(lane.next(later, true), Step::End));
+}
+
+#[test]
 fn a_retry_that_is_recorded_while_a_page_is_awaited_is_not_forgotten() {
     let mut lane = Lane::new(webhook(""), None);
     offer(&mut lane, 1);
@@ -234,9 +273,15 @@ impl World {
         }
     }
 
+    fn switch(&mut self, active: bool) {
+        let webhook = Webhook { active, ..Webhook::clone(&self.lane.webhook) };
+        self.lane.configure(Arc::new(webhook));
+    }
+
     fn step(&mut self, may_send: bool) -> bool {
         match self.lane.next(self.now, may_send) {
             Step::Send(item) => {
+                assert!(self.lane.webhook.active, "it sends while it is switched off");
                 let key = item.delivery.key;
                 assert!(self.sending.insert(key), "{key:?} is sent while it is being sent");
                 assert!(!self.delivered.contains(&key), "{key:?} is sent again after it was delivered");
@@ -277,7 +322,7 @@ impl World {
         let Some(key) = self.sending.iter().nth(index % self.sending.len().max(1)).copied() else { return };
         self.sending.remove(&key);
         let outcome = if good { answered(200) } else { refused() };
-        let concluded = self.lane.attempted(key, self.now, sent(outcome), self.now, (0.5, 0.5)).unwrap();
+        let concluded = attempted(&mut self.lane, key, outcome, self.now);
         if good {
             assert!(self.delivered.insert(key));
         }
@@ -308,6 +353,7 @@ impl World {
 
     /// From now on everything goes well: everything must be settled.
     fn finish(&mut self) {
+        self.switch(true);
         for _ in 0..200_000 {
             while self.step(true) {}
             let quiet = self.offers.is_empty() && self.sending.is_empty() && self.settlements.is_empty();
@@ -331,7 +377,7 @@ proptest! {
 
     #[test]
     fn nothing_is_lost_or_sent_twice_however_offers_pages_and_records_overlap(
-        moves in prop::collection::vec((0_u8..13, 0_usize..400), 1..400)
+        moves in prop::collection::vec((0_u8..14, 0_usize..400), 1..400)
     ) {
         let mut world = World::new();
         for (kind, number) in moves {
@@ -346,6 +392,7 @@ proptest! {
                 9 => world.answer(number, number % 4 != 0),
                 10 => world.settle(),
                 11 => world.acknowledge(),
+                12 => world.switch(number % 2 == 0),
                 _ => world.now = world.now + Duration::from_millis(number as u64 / 8),
             }
         }

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod reconfiguration;
+mod withdrawal;
+
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -23,9 +27,13 @@ use tokio_rustls::TlsAcceptor;
 const AT: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const TIMEOUT: Duration = Duration::from_millis(400);
 
+/// Options that allow these networks.
+fn options(allow: &[&str], roots: Roots) -> Options {
+    Options { guard: Guard::new(allow.iter().map(|network| network.parse().unwrap()).collect()), roots }
+}
+
 fn egress(roots: Roots) -> Egress {
-    let guard = Guard::new(vec!["127.0.0.0/8".parse().unwrap()]);
-    Egress::new(Options { guard, roots }).unwrap()
+    Egress::new(options(&["127.0.0.0/8"], roots)).unwrap()
 }
 
 fn message() -> Message {
@@ -41,8 +49,9 @@ fn message() -> Message {
 
 async fn send(egress: &Egress, url: &str) -> Sent {
     let endpoint = Endpoint::new(url, [], TIMEOUT, TIMEOUT).unwrap();
-    let sent = tokio::time::timeout(TIMEOUT * 4, egress.send(&endpoint, message())).await;
-    sent.expect("an attempt ends by its deadline, whatever the other side does")
+    let sent = tokio::time::timeout(TIMEOUT * 4, egress.send(&endpoint, message(), pending())).await;
+    let sent = sent.expect("an attempt ends by its deadline, whatever the other side does");
+    sent.expect("what is not withdrawn is sent")
 }
 
 fn answered(status: u16) -> Outcome {

@@ -1,0 +1,150 @@
+//! One attempt, made from one configuration as a whole.
+//!
+//! What it is made from is looked up when its body is there, and again whenever that has changed before the request was
+//! handed to a connection. So a webhook that is switched off gets nothing more, and a new secret never goes to the
+//! previous URL, nor the previous secret to the new one.
+
+#[cfg(test)]
+mod tests;
+
+use std::future::pending;
+use std::sync::Arc;
+
+use aquarium_config::{Config, Egress, Organization, Webhook};
+use aquarium_delivery::WebhookName;
+use aquarium_egress::{Endpoint, Message};
+use aquarium_queue::{Delivery, Queue};
+use bytes::Bytes;
+use http::header::{HeaderValue, InvalidHeaderValue};
+use tokio::sync::watch;
+use tracing::{error, warn};
+
+use crate::lane::{Item, Made};
+use crate::runner::Shared;
+use crate::{Reserved, Sender};
+
+/// A webhook, and the endpoint that was built from it.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    webhook: Arc<Webhook>,
+    /// None if no request can be made from its URL.
+    endpoint: Option<Arc<Endpoint>>,
+}
+
+impl Target {
+    pub(crate) fn new(webhook: Arc<Webhook>) -> Self {
+        let headers = webhook.headers.iter().map(|header| (header.name.clone(), header.value.clone()));
+        let endpoint = Endpoint::new(webhook.url.as_str(), headers, webhook.timeout, webhook.connect_timeout);
+        let endpoint = endpoint
+            .inspect_err(|error| error!(webhook = %webhook.name, %error, "its URL cannot be requested"))
+            .ok();
+        Self { endpoint: endpoint.map(Arc::new), webhook }
+    }
+
+    /// The same if it was built from this very webhook, or from one like it.
+    fn of(&self, webhook: &Arc<Webhook>) -> Self {
+        if is_same(&self.webhook, webhook) { self.clone() } else { Self::new(webhook.clone()) }
+    }
+}
+
+fn is_same<T: PartialEq>(one: &Arc<T>, other: &Arc<T>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
+}
+
+/// What an attempt is made from, all of it from one configuration.
+#[derive(Debug)]
+struct Resolved {
+    target: Target,
+    /// Kept until the attempt ends: a reload waits, for a bounded time, until nobody has the previous one, and then knows
+    /// that its secret is not in use any more.
+    organization: Arc<Organization>,
+    /// Not used, but compared: another one may not allow what this one does.
+    egress: Egress,
+}
+
+impl Resolved {
+    /// None if nothing may be sent to the webhook. `known` saves building the endpoint again.
+    fn new(config: &Config, name: &WebhookName, known: &Target) -> Option<Self> {
+        let organization = config.organization(name.organization())?.clone();
+        let webhook = config.webhook(name).filter(|webhook| webhook.active)?;
+        Some(Self { target: known.of(webhook), organization, egress: config.egress.clone() })
+    }
+
+    /// Whether the same attempt would be made from this configuration.
+    fn is_from(&self, config: &Config) -> bool {
+        let webhook = &self.target.webhook;
+        let Some(organization) = config.organization(webhook.name.organization()) else { return false };
+        let is_like_it = || {
+            let found = config.webhook(&webhook.name);
+            organization.secret == self.organization.secret
+                && found.is_some_and(|found| is_same(found, webhook))
+        };
+        (Arc::ptr_eq(organization, &self.organization) || is_like_it()) && config.egress == self.egress
+    }
+
+    /// Completes when the same attempt would not be made any more. Other changes are waited through.
+    async fn outdated(&self, config: &mut watch::Receiver<Arc<Config>>) {
+        while config.changed().await.is_ok() {
+            if !self.is_from(&config.borrow_and_update()) {
+                return;
+            }
+        }
+        // Nobody can change it any more.
+        pending().await
+    }
+
+    fn secret(&self) -> Result<Option<HeaderValue>, InvalidHeaderValue> {
+        let secret = self.organization.secret.as_ref();
+        secret.map(|secret| HeaderValue::from_str(secret.expose())).transpose()
+    }
+}
+
+/// Makes one attempt. `None` if it could not be tried, through no fault of the endpoint.
+pub(crate) async fn attempt<Q: Queue, S: Sender>(
+    shared: &Shared<Q, S>,
+    known: &Target,
+    item: Item,
+) -> Option<Made> {
+    let Item { delivery, reserved } = item;
+    let (body, _reserved) = body(shared, &delivery, reserved).await?;
+    let mut config = shared.config.clone();
+    loop {
+        let resolved = Resolved::new(&config.borrow_and_update(), &delivery.webhook, known)?;
+        let at = shared.clock.now();
+        let message = Message {
+            body: body.clone(),
+            event: delivery.event,
+            delivery: delivery.id,
+            attempt: delivery.attempts.saturating_add(1),
+            at,
+            secret: resolved.secret().ok()?,
+        };
+        let endpoint = resolved.target.endpoint.as_ref()?;
+        if let Some(sent) = shared.sender.send(endpoint, message, resolved.outdated(&mut config)).await {
+            return Some(Made { at, webhook: resolved.target.webhook, sent });
+        }
+    }
+}
+
+/// The body, and its part of the budget. It is read again if there was no room for it before.
+async fn body<Q: Queue, S: Sender>(
+    shared: &Shared<Q, S>,
+    delivery: &Delivery,
+    reserved: Option<Reserved>,
+) -> Option<(Bytes, Option<Reserved>)> {
+    if let Some(body) = &delivery.body {
+        return Some((body.clone(), reserved));
+    }
+    let reserved = shared.bodies.reserve(delivery.size).await;
+    match shared.queue.body(delivery.event_key).await {
+        Ok(Some(body)) => Some((body, Some(reserved))),
+        Ok(None) => {
+            error!(delivery = %delivery.id, event = %delivery.event, "the event is not in the queue any more");
+            None
+        }
+        Err(error) => {
+            warn!(delivery = %delivery.id, %error, "the event cannot be read, it is tried again");
+            None
+        }
+    }
+}

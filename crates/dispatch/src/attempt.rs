@@ -41,6 +41,10 @@ impl Target {
         Self { endpoint: endpoint.map(Arc::new), webhook }
     }
 
+    pub(crate) fn name(&self) -> &WebhookName {
+        &self.webhook.name
+    }
+
     /// The same if it was built from this very webhook, or from one like it.
     fn of(&self, webhook: &Arc<Webhook>) -> Self {
         if is_same(&self.webhook, webhook) { self.clone() } else { Self::new(webhook.clone()) }

@@ -1,6 +1,7 @@
 //! The task around a lane: it carries out what [`Lane`] decides, and tells it what happened.
 
 use std::future::{Future, pending};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +10,8 @@ use std::time::Duration;
 use aquarium_config::{Config, Webhook};
 use aquarium_delivery::{Timestamp, WebhookName};
 use aquarium_queue::{Delivery, Error, Key, Page, Queue, Report, Settlement, Watcher};
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -239,7 +240,12 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         let (shared, target) = (self.shared.clone(), self.target.clone());
         self.attempts.spawn(async move {
             let key = item.delivery.key;
-            let made = attempt(&shared, &target, item).await;
+            // A defect must not take the delivery's place in the lane along with the task.
+            let made = AssertUnwindSafe(attempt(&shared, &target, item)).catch_unwind().await;
+            let made = made.unwrap_or_else(|_| {
+                error!(webhook = %target.name(), "an attempt broke off; it is made again");
+                None
+            });
             drop(slot);
             Attempted { key, made }
         });

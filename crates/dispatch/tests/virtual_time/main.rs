@@ -6,6 +6,7 @@ mod reload;
 mod switching;
 mod world;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aquarium_delivery::{Outcome, RetryAfter};
@@ -62,6 +63,18 @@ async fn the_limits_of_a_webhook_and_of_the_process_hold() {
         assert_eq!(world.most_in_flight(), expected);
         assert!(world.attempts_of_each().values().all(|attempts| *attempts == 1));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_breaks_off_is_made_again() {
+    let broken = AtomicUsize::new(0);
+    let mut world = World::start("concurrency = 1", Limits::default(), move |_| {
+        assert!(broken.fetch_add(1, Ordering::Relaxed) >= 2, "this one breaks off on purpose");
+        (SECOND, ok())
+    });
+    world.accept(2, None).await;
+    world.settle().await;
+    assert_eq!((world.calls(), world.settled().await), (4, 2));
 }
 
 #[tokio::test(start_paused = true)]

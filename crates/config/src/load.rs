@@ -83,7 +83,8 @@ pub fn load(dir: &Path, source: &dyn Source) -> Result<Loaded, Errors> {
     Ok(Loaded { config, warnings: diagnostics, inputs })
 }
 
-/// Every organization that has a file. A directory that is not there has none.
+/// Every organization that has a file. A directory that is not there is a mistake, such as a mount that failed: to take
+/// it for an empty one would remove every webhook.
 fn organizations(
     dir: &Path,
     aquarium_found: bool,
@@ -97,8 +98,10 @@ fn organizations(
         Err(ReadError::Missing) => {
             // If nothing at all is there, then it is the directory that is wrong.
             if aquarium_found {
-                let message = "there is no such directory, and so no webhook".to_owned();
-                diagnostics.push(Diagnostic::of_file(Severity::Warning, dir, message));
+                let message = "there is no such directory".to_owned();
+                let mut diagnostic = Diagnostic::of_file(Severity::Error, dir, message);
+                diagnostic.help = Some("it may be empty, if there is no organization yet".to_owned());
+                diagnostics.push(diagnostic);
             }
             return BTreeMap::new();
         }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use aquarium_config::{Config, Fs, load};
+use aquarium_config::{Fs, Loaded, load};
 use aquarium_event::samples;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -26,9 +26,9 @@ pub(crate) async fn main(arguments: cli::Demo) -> anyhow::Result<ExitCode> {
     secret::file::write(&secret_file, &secret, false)?;
     let behaviour = Behaviour { status: StatusCode::NO_CONTENT, delay: Duration::ZERO };
     let mut receiver = Receiver::start(([127, 0, 0, 1], 0).into(), Some(&secret), behaviour).await?;
-    let config = configuration(directory.path(), &receiver.address.to_string())?;
+    let loaded = configuration(directory.path(), &receiver.address.to_string())?;
     let shutdown = CancellationToken::new();
-    let running = run::start(config, &shutdown).await?;
+    let running = run::start(directory.path(), loaded, &shutdown).await?;
 
     let mut stdout = anstream::stdout();
     writeln!(stdout, "receiver  {}  (checks X-Aquarium-Secret)", receiver.address)?;
@@ -77,7 +77,7 @@ async fn until_interrupted(receiver: &mut Receiver) -> anyhow::Result<()> {
 }
 
 /// Writes and loads a configuration whose one webhook is the receiver.
-fn configuration(directory: &Path, receiver: &str) -> anyhow::Result<Config> {
+fn configuration(directory: &Path, receiver: &str) -> anyhow::Result<Loaded> {
     std::fs::create_dir_all(directory.join("organizations"))?;
     let main = "version = 1\n\n[ingest]\nlisten = \"127.0.0.1:0\"\n\n[admin]\nlisten = \"127.0.0.1:0\"\n\n\
                 [egress]\nallow = [\"127.0.0.0/8\"]\nroots = \"webpki\"\n";
@@ -87,5 +87,5 @@ fn configuration(directory: &Path, receiver: &str) -> anyhow::Result<Config> {
          [projects.urban-driving.webhooks.everything]\nurl = \"{receiver}/aquarium\"\nevents = [\"*\"]\n"
     );
     std::fs::write(directory.join("organizations/acme.toml"), organization)?;
-    Ok(load(directory, &Fs)?.config)
+    Ok(load(directory, &Fs)?)
 }

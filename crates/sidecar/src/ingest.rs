@@ -12,12 +12,14 @@ use aquarium_dispatch::{Budget, Chance, Clock};
 use aquarium_queue::Queue;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::http::{Answer, BodyError, Handler, Problem, read};
+use submit::Drafted;
 pub(crate) use token::Token;
 
 /// The most that a batch may hold.
@@ -37,7 +39,6 @@ pub(crate) struct Ingest<Q> {
     clock: Clock,
     chance: Chance,
     bodies: Budget,
-    token: Option<Token>,
 }
 
 /// What a request's path and query ask for.
@@ -49,31 +50,13 @@ struct Target<'a> {
 
 impl<Q: Queue> Ingest<Q> {
     pub(crate) fn new(queue: Q, config: watch::Receiver<Arc<Config>>, clock: Clock, chance: Chance) -> Self {
-        let token = config.borrow().ingest.token.as_ref().and_then(Token::new);
-        Self { queue, config, clock, chance, bodies: Budget::new(BODIES), token }
+        Self { queue, config, clock, chance, bodies: Budget::new(BODIES) }
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
-        if let Some(token) = &self.token {
-            token.check(request.headers())?;
-        }
         let (parts, body) = request.into_parts();
-        let target = target(parts.uri.path(), parts.uri.query())?;
-        if parts.method != Method::POST {
-            return Err(Problem::method("POST"));
-        }
-        check_content_type(&parts.headers, target.batch)?;
+        let (target, limit) = self.admit(&parts)?;
         let key = idempotency_key(&parts.headers)?;
-        // The whole request is judged by one configuration: the one that is in force when it comes.
-        let config = self.config.borrow().clone();
-        let organization = config.organization(target.organization).ok_or_else(|| {
-            let detail = format!("organization {:?} is not configured", target.organization);
-            Problem::new(StatusCode::NOT_FOUND, "unknown-organization", detail)
-        })?;
-        let limit = match target.batch {
-            true => MAX_BATCH_BYTES,
-            false => usize::try_from(config.ingest.max_event_size).unwrap_or(usize::MAX),
-        };
         let announced = announced_length(&parts.headers, limit)?;
         let Ok(_room) = timeout(ROOM_TIMEOUT, self.bodies.reserve(announced.unwrap_or(limit))).await else {
             let detail = "too many bodies are being received at once";
@@ -81,24 +64,42 @@ impl<Q: Queue> Ingest<Q> {
             return Err(problem.retry_after(Duration::from_secs(1)).closing());
         };
         let body = read(body, limit).await.map_err(refused_body)?;
-        self.submit(&config, organization, &target, key, body).await
+        self.draft(&target, key, &body)?.accept(&self.queue, target.wait).await
     }
 
-    async fn submit(
-        &self,
-        config: &Config,
-        organization: &Organization,
-        target: &Target<'_>,
-        key: Option<String>,
-        body: Bytes,
-    ) -> Result<Answer, Problem> {
-        let draft = submit::Draft { config, organization, clock: &self.clock, chance: &self.chance };
-        let drafted = match target.batch {
-            true => draft.batch(&body, key)?,
-            false => draft.single(&body, key)?,
+    /// Judges a request by its head: where it goes, and how large its body may be.
+    fn admit<'a>(&self, parts: &'a Parts) -> Result<(Target<'a>, usize), Problem> {
+        let config = self.config.borrow();
+        if let Some(token) = config.ingest.token.as_ref().and_then(Token::new) {
+            token.check(&parts.headers)?;
+        }
+        let target = target(parts.uri.path(), parts.uri.query())?;
+        if parts.method != Method::POST {
+            return Err(Problem::method("POST"));
+        }
+        check_content_type(&parts.headers, target.batch)?;
+        organization(&config, &target)?;
+        let limit = match target.batch {
+            true => MAX_BATCH_BYTES,
+            false => usize::try_from(config.ingest.max_event_size).unwrap_or(usize::MAX),
         };
-        drafted.accept(&self.queue, target.wait).await
+        Ok((target, limit))
     }
+
+    /// Finds the webhooks that want what came, by the configuration that is in force now that all of it is here.
+    fn draft(&self, target: &Target<'_>, key: Option<String>, body: &Bytes) -> Result<Drafted, Problem> {
+        let config = self.config.borrow().clone();
+        let organization = organization(&config, target)?;
+        let draft = submit::Draft { config: &config, organization, clock: &self.clock, chance: &self.chance };
+        if target.batch { draft.batch(body, key) } else { draft.single(body, key) }
+    }
+}
+
+fn organization<'c>(config: &'c Config, target: &Target<'_>) -> Result<&'c Organization, Problem> {
+    config.organization(target.organization).map(|organization| &**organization).ok_or_else(|| {
+        let detail = format!("organization {:?} is not configured", target.organization);
+        Problem::new(StatusCode::NOT_FOUND, "unknown-organization", detail)
+    })
 }
 
 impl<Q: Queue> Handler for Ingest<Q> {

@@ -10,6 +10,7 @@ mod http;
 mod ingest;
 mod listen;
 mod log;
+mod reload;
 mod run;
 mod secret;
 mod send;
@@ -38,5 +39,7 @@ fn main() -> ExitCode {
             Command::Demo(arguments) => demo::main(arguments).await,
         }
     });
+    // A file system that hangs must not keep the process.
+    runtime.shutdown_background();
     outcome.unwrap_or_else(|error| cli::failed(&error))
 }

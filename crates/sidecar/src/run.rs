@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use aquarium_config::{Config, Fs, Loaded, Roots, load};
+use aquarium_config::reload::Handle;
+use aquarium_config::{Fs, Loaded, load};
 use aquarium_dispatch::{Chance, Clock, Dispatcher, Limits};
-use aquarium_egress::{self as egress, Egress, Guard};
+use aquarium_egress::Egress;
 use aquarium_queue::sqlite;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,22 +20,24 @@ use crate::admin::Admin;
 use crate::cli;
 use crate::http::{Address, Listener, serve};
 use crate::ingest::Ingest;
-use crate::{housekeeping, log};
+use crate::{housekeeping, log, reload};
 
 /// How long the queue may take to write back its log at the end.
 const CLOSE: Duration = Duration::from_secs(20);
 
 /// Runs until SIGTERM or SIGINT. A second one ends at once.
 pub(crate) async fn main(arguments: cli::Run) -> anyhow::Result<ExitCode> {
-    let Some(config) = configuration(&arguments.config)? else { return Ok(ExitCode::from(cli::BAD_CONFIG)) };
+    let Some(loaded) = configuration(&arguments.config)? else { return Ok(ExitCode::from(cli::BAD_CONFIG)) };
     log::start(&arguments.log)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let hangup = signal(SignalKind::hangup())?;
     let shutdown = CancellationToken::new();
-    let mut running = start(config, &shutdown).await?;
+    let mut running = start(&arguments.config, loaded, &shutdown).await?;
     info!("ready");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = reload::on_hangup(running.configuration.clone(), hangup) => {}
         () = running.ended() => {}
     }
     info!("stopping: attempts under way may end; a second signal ends at once");
@@ -49,11 +51,11 @@ pub(crate) async fn main(arguments: cli::Run) -> anyhow::Result<ExitCode> {
 }
 
 /// Loads the configuration, and reports what is wrong with it. `None` if it cannot be used.
-fn configuration(directory: &Path) -> anyhow::Result<Option<Config>> {
+fn configuration(directory: &Path) -> anyhow::Result<Option<Loaded>> {
     match load(directory, &Fs) {
-        Ok(Loaded { config, warnings, .. }) => {
-            cli::report(&warnings)?;
-            Ok(Some(config))
+        Ok(loaded) => {
+            cli::report(&loaded.warnings)?;
+            Ok(Some(loaded))
         }
         Err(errors) => {
             cli::report(&errors.diagnostics)?;
@@ -71,6 +73,7 @@ pub(crate) struct Running {
     pub(crate) ingest: Address,
     /// Where it answers operators.
     pub(crate) admin: Address,
+    configuration: Handle,
     doors: JoinSet<()>,
     dispatcher: JoinHandle<Dispatched>,
     /// How the dispatcher ended, if it did so by itself.
@@ -78,23 +81,28 @@ pub(crate) struct Running {
     threads: sqlite::Threads,
     close_doors: CancellationToken,
     stop_sending: CancellationToken,
-    /// Kept open: the configuration may change as long as the sidecar runs.
-    _config: watch::Sender<Arc<Config>>,
 }
 
-/// Starts a sidecar. It accepts events when this returns.
-pub(crate) async fn start(config: Config, shutdown: &CancellationToken) -> anyhow::Result<Running> {
+/// Starts a sidecar with the configuration that was loaded from `directory`, and follows it there. It accepts events when
+/// this returns.
+pub(crate) async fn start(
+    directory: &Path,
+    loaded: Loaded,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Running> {
     let (clock, chance) = (Clock::system(), Chance::system());
-    let egress = Egress::new(egress_options(&config)).context("egress cannot be set up")?;
+    let config = &loaded.config;
+    let egress = Egress::new(reload::egress_options(config)).context("egress cannot be set up")?;
     let ingest_listener = bind("ingest", &config.ingest.listen).await?;
     let admin_listener = bind("admin", &config.admin.listen).await?;
     let options = sqlite::Options { path: config.queue.path.clone(), max_size: config.queue.max_size };
     let (queue, commits, threads) = tokio::task::spawn_blocking(move || sqlite::open(&options)).await??;
 
-    let admin_door = Arc::new(Admin::new(&config.admin));
-    let (config_sender, config) = watch::channel(Arc::new(config));
+    let (reloader, configuration) = reload::follow(directory, loaded, egress.clone(), clock.clone());
+    let config = configuration.config();
     let (close_doors, stop_sending) = (shutdown.child_token(), CancellationToken::new());
     let ingest_door = Arc::new(Ingest::new(queue.clone(), config.clone(), clock.clone(), chance.clone()));
+    let admin_door = Arc::new(Admin::new(configuration.clone()));
     let dispatcher = Dispatcher::new(
         queue.clone(),
         commits,
@@ -111,32 +119,24 @@ pub(crate) async fn start(config: Config, shutdown: &CancellationToken) -> anyho
     doors.spawn(serve(ingest_listener, ingest_door, close_doors.clone()));
     doors.spawn(serve(admin_listener, admin_door, close_doors.clone()));
     doors.spawn(housekeeping::run(queue, config, clock, close_doors.clone()));
+    doors.spawn(reloader.run(close_doors.clone()));
     info!("ingest: listening on {ingest}");
     info!("admin: listening on {admin}");
     Ok(Running {
         ingest,
         admin,
+        configuration,
         doors,
         dispatcher,
         ended: None,
         threads,
         close_doors,
         stop_sending,
-        _config: config_sender,
     })
 }
 
 async fn bind(door: &str, listen: &aquarium_config::Listen) -> anyhow::Result<Listener> {
     Listener::bind(listen).await.with_context(|| format!("{door}.listen: cannot listen on {listen}"))
-}
-
-fn egress_options(config: &Config) -> egress::Options {
-    let roots = match &config.egress.roots {
-        Roots::Webpki => egress::Roots::Webpki,
-        Roots::File { pem, .. } => egress::Roots::Pem(pem.to_vec()),
-        _ => egress::Roots::Native,
-    };
-    egress::Options { guard: Guard::new(config.egress.allow.clone()), roots }
 }
 
 impl Running {

@@ -378,15 +378,21 @@ organizations/acme.toml:4:32: warning: "issue-updated" is there twice"#,
             "organizations/acme.toml:3:7: warning: \
              nothing can be sent here: http:// goes only to egress.allow, which is empty",
         ),
-        (
-            Memory::new().file("aquarium.toml", "version = 1"),
-            "organizations: warning: there is no such directory, and so no webhook",
-        ),
     ];
     for (source, expected) in table {
         let warnings: Vec<_> = loaded(&source).warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings.join("\n"), expected);
     }
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_a_mistake() {
+    let nothing = errors(&Memory::new());
+    assert_eq!(nothing.to_string(), "aquarium.toml: cannot be read: there is no such file");
+    let half = errors(&Memory::new().file("aquarium.toml", "version = 1"));
+    let expected =
+        "organizations: there is no such directory; it may be empty, if there is no organization yet";
+    assert_eq!(half.to_string(), expected);
 }
 
 #[test]

@@ -204,6 +204,7 @@ fn the_digest_is_of_the_configuration_itself() {
     }
     let elsewhere = |dir: &str| {
         let source = Memory::new().file(format!("{dir}/aquarium.toml"), "version = 1");
+        let source = source.file(format!("{dir}/organizations/acme.toml"), "version = 1");
         load(Path::new(dir), &source).unwrap().inputs.digest()
     };
     assert_eq!(elsewhere("config"), elsewhere("/etc/aquarium"));

@@ -26,6 +26,8 @@ struct Details {
     offset: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<String>,
     #[serde(skip)]
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -42,6 +44,7 @@ impl Problem {
             field: None,
             offset: None,
             line: None,
+            errors: Vec::new(),
             headers: Vec::new(),
         }))
     }
@@ -55,6 +58,12 @@ impl Problem {
     /// In which line of a batch it is, from 1.
     pub(crate) fn in_line(mut self, line: usize) -> Self {
         self.0.line = Some(line);
+        self
+    }
+
+    /// All that is wrong, a line each.
+    pub(crate) fn errors(mut self, errors: Vec<String>) -> Self {
+        self.0.errors = errors;
         self
     }
 

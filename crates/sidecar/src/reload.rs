@@ -1,0 +1,82 @@
+//! Keeps the configuration of a running sidecar up to date.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aquarium_config::reload::{FileWatch, Handle, Hints, Parts, Refused, Reloader, Target};
+use aquarium_config::{Config, Diff, Fs, Loaded, Roots};
+use aquarium_dispatch::Clock;
+use aquarium_egress::{self as egress, Egress, Guard};
+use tokio::signal::unix::Signal;
+use tracing::{info, warn};
+
+/// Follows the configuration in `dir`, of which `loaded` is in force.
+pub(crate) fn follow(
+    dir: &Path,
+    loaded: Loaded,
+    egress: Egress,
+    clock: Clock,
+) -> (Reloader<Outside>, Handle) {
+    let hints = Hints::new();
+    let parts = Parts {
+        dir: dir.to_owned(),
+        source: Arc::new(Fs),
+        watch: Box::new(FileWatch::new(hints.clone())),
+        hints,
+        target: Outside { egress },
+        now: Box::new(move || clock.now()),
+    };
+    Reloader::new(parts, loaded)
+}
+
+/// What acts on a configuration besides those who look at the current one each time.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    egress: Egress,
+}
+
+impl Target for Outside {
+    async fn prepare(&mut self, next: &Config, diff: &Diff) -> Result<(), String> {
+        if !diff.settings.iter().any(|setting| setting.starts_with("egress.")) {
+            return Ok(());
+        }
+        let (egress, options) = (self.egress.clone(), egress_options(next));
+        // It may read the certificates of the system.
+        let prepared = tokio::task::spawn_blocking(move || egress.reconfigure(options)).await;
+        match prepared {
+            Ok(reconfigured) => reconfigured.map_err(|error| format!("egress.roots: {error}")),
+            Err(error) => Err(format!("egress: {error}")),
+        }
+    }
+}
+
+/// What a configuration says of the way out.
+pub(crate) fn egress_options(config: &Config) -> egress::Options {
+    let roots = match &config.egress.roots {
+        Roots::Webpki => egress::Roots::Webpki,
+        Roots::File { pem, .. } => egress::Roots::Pem(pem.to_vec()),
+        _ => egress::Roots::Native,
+    };
+    egress::Options { guard: Guard::new(config.egress.allow.clone()), roots }
+}
+
+/// Reloads on each SIGHUP; never ends by itself.
+pub(crate) async fn on_hangup(configuration: Handle, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        info!("SIGHUP: reading the configuration");
+        let rejections = configuration.status().rejections;
+        match configuration.reload().await {
+            Ok(reloaded) if reloaded.changes.is_empty() => {
+                info!(
+                    "configuration {} stays in force: nothing that matters has changed",
+                    reloaded.generation
+                );
+            }
+            // What was changed, or is wrong, has just been told.
+            Ok(_) => {}
+            Err(Refused::Rejected(_)) if configuration.status().rejections > rejections => {}
+            Err(refused) => warn!("SIGHUP: {refused}"),
+        }
+    }
+    std::future::pending().await
+}

@@ -111,7 +111,7 @@ impl Watch for FileWatch {
         let watcher = match &mut self.watcher {
             Some(watcher) => watcher,
             None => {
-                let started = self.start().map_err(|error| WatchError(error.to_string()))?;
+                let started = self.start().map_err(|error| WatchError(reason(&error)))?;
                 self.watcher.insert(started)
             }
         };
@@ -140,13 +140,27 @@ impl Watch for FileWatch {
             match watcher.watch(path, RecursiveMode::NonRecursive) {
                 Ok(()) => added |= self.watched.insert(identity, path.clone()).is_none(),
                 Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => {}
-                Err(error) => drop(failed.get_or_insert(error.to_string())),
+                Err(error) => drop(failed.get_or_insert(reason(&error))),
             }
         }
         if added {
             self.hints.give();
         }
         failed.map_or(Ok(()), |error| Err(WatchError(error)))
+    }
+}
+
+/// Why watching failed, and what can be done about it where the system's own words do not say.
+fn reason(error: &notify::Error) -> String {
+    const TOO_MANY_OPEN_FILES: i32 = 24;
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => {
+            "too many watches are in use (sysctl fs.inotify.max_user_watches)".to_owned()
+        }
+        ErrorKind::Io(error) if error.raw_os_error() == Some(TOO_MANY_OPEN_FILES) => {
+            format!("{error}; see sysctl fs.inotify.max_user_instances, and ulimit -n")
+        }
+        _ => error.to_string(),
     }
 }
 

@@ -286,7 +286,8 @@ impl<T: Target> Reloader<T> {
         let Candidate { config, diff, needs_restart, warnings, inputs } = candidate;
         self.attempted = Arc::new(inputs);
         if self.attempted.fingerprint() == self.in_force.fingerprint() {
-            return self.recovered();
+            self.recover();
+            return self.stands();
         }
         if let Err(reason) = self.target.prepare(&config, &diff).await {
             return self.reject(vec![reason]);
@@ -312,12 +313,13 @@ impl<T: Target> Reloader<T> {
         Ok(Reloaded { generation, changes })
     }
 
-    /// After a rejected one, the files are again what is in force.
-    fn recovered(&mut self) -> Answer {
-        self.update(|status| status.rejected = None);
-        let generation = self.status.borrow().generation;
-        info!("configuration {generation} is in force: the files are again what they were");
-        Ok(Reloaded { generation, changes: Vec::new() })
+    /// The files are what is in force; if they were something else meanwhile that was rejected, then that is over.
+    fn recover(&mut self) {
+        if self.status.borrow().rejected.is_some() {
+            self.update(|status| status.rejected = None);
+            let generation = self.status.borrow().generation;
+            info!("configuration {generation} is in force: the files are again what they were");
+        }
     }
 
     fn reject(&mut self, errors: Vec<String>) -> Answer {

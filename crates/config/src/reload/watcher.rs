@@ -1,8 +1,10 @@
 //! Hints that a file may have changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{self, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +15,9 @@ use crate::Inputs;
 
 /// The most directories that are watched; changes in further ones are noticed by the poll.
 const MAX_DIRECTORIES: usize = 1_024;
+
+/// The most links that a path is followed through, as on Linux.
+const MAX_LINKS: usize = 40;
 
 /// Where a watcher tells that something may have changed. Hints that nobody has looked at yet are one hint.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +65,9 @@ pub trait Watch: Send {
 pub struct FileWatch {
     hints: Hints,
     watcher: Option<RecommendedWatcher>,
+    directories: BTreeSet<PathBuf>,
+    files: BTreeSet<PathBuf>,
+    /// Where it is decided what is found at these paths.
     wanted: BTreeSet<PathBuf>,
     watched: BTreeMap<Identity, PathBuf>,
     /// Something changed: any directory may have been replaced by another, even with the same identity.
@@ -78,6 +86,8 @@ impl FileWatch {
         Self {
             hints,
             watcher: None,
+            directories: BTreeSet::new(),
+            files: BTreeSet::new(),
             wanted: BTreeSet::new(),
             watched: BTreeMap::new(),
             stirred: Arc::default(),
@@ -99,15 +109,23 @@ impl FileWatch {
 
 impl Watch for FileWatch {
     fn watch(&mut self, inputs: &Inputs) -> Result<(), WatchError> {
-        self.wanted = inputs.directories();
-        // A file that is reached by a link can be changed where it is, too.
-        let target = |file: &Path| Some(file.canonicalize().ok()?.parent()?.to_owned());
-        self.wanted.extend(inputs.files().into_iter().filter_map(target));
-        self.renew()
+        self.directories = inputs.directories();
+        self.files = inputs.files().into_iter().map(Path::to_owned).collect();
+        self.update(true)
     }
 
     fn renew(&mut self) -> Result<(), WatchError> {
+        self.update(false)
+    }
+}
+
+impl FileWatch {
+    /// Watches what is to be watched now; which that is, is found out `anew`, and whenever something has changed.
+    fn update(&mut self, anew: bool) -> Result<(), WatchError> {
         let all = self.stirred.swap(false, Ordering::AcqRel);
+        if anew || all {
+            self.wanted = decisive(&self.directories, &self.files);
+        }
         let watcher = match &mut self.watcher {
             Some(watcher) => watcher,
             None => {
@@ -115,7 +133,7 @@ impl Watch for FileWatch {
                 self.watcher.insert(started)
             }
         };
-        // What is not there shows up in the directory where it would be. What has several paths is watched by one.
+        // What has several paths is watched by one.
         let mut present = BTreeMap::new();
         for path in &self.wanted {
             if let Some(identity) = identity(path) {
@@ -147,6 +165,50 @@ impl Watch for FileWatch {
             self.hints.give();
         }
         failed.map_or(Ok(()), |error| Err(WatchError(error)))
+    }
+}
+
+/// The directories in which it is decided what is found under these paths: their own, those of the links that lead to
+/// them, and those in which something is missing.
+fn decisive(directories: &BTreeSet<PathBuf>, files: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    let mut all = directories.clone();
+    for path in directories.iter().chain(files.iter().filter(|file| file.is_symlink())) {
+        follow(path, &mut all);
+    }
+    all
+}
+
+/// Adds the directories of the links on the way of a path, and the one in which it ends or breaks off.
+fn follow(path: &Path, directories: &mut BTreeSet<PathBuf>) {
+    let reversed = |path: &Path| -> Vec<OsString> {
+        path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
+    };
+    let Ok(path) = path::absolute(path) else { return };
+    let (mut at, mut ahead, mut links) = (PathBuf::new(), reversed(&path), 0);
+    while let Some(part) = ahead.pop() {
+        if part == ".." {
+            // There is no link in what is behind.
+            at.pop();
+            continue;
+        }
+        let next = at.join(part);
+        match next.read_link() {
+            Ok(_) if links == MAX_LINKS => return,
+            Ok(target) => {
+                links += 1;
+                ahead.extend(reversed(&target));
+                directories.insert(at.clone());
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                directories.insert(at);
+                return;
+            }
+            // It is there, and no link.
+            Err(_) => at = next,
+        }
+    }
+    if !at.is_dir() {
+        directories.extend(at.parent().map(Path::to_owned));
     }
 }
 

@@ -1,5 +1,8 @@
 //! The check of one call.
 
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use http::{HeaderMap, HeaderName};
 
 use crate::secrets::Secrets;
@@ -7,16 +10,46 @@ use crate::secrets::Secrets;
 /// The header in which a call carries the secret.
 pub const SECRET_HEADER: HeaderName = HeaderName::from_static("x-aquarium-secret");
 
-/// Checks that a call carries one of the accepted [`Secrets`]. Cheap to clone.
-#[derive(Debug, Clone)]
+/// Checks that a call carries one of the accepted [`Secrets`]. Cheap to clone; clones are the same verifier, also after
+/// its secrets were replaced.
+#[derive(Clone)]
 pub struct Verifier {
-    secrets: Secrets,
+    secrets: Arc<RwLock<Secrets>>,
+    on_rejection: Option<Arc<OnRejection>>,
 }
+
+type OnRejection = dyn Fn(Rejection) + Send + Sync;
 
 impl Verifier {
     /// A verifier that accepts `secrets`.
     pub fn new(secrets: Secrets) -> Verifier {
-        Verifier { secrets }
+        Verifier { secrets: Arc::new(RwLock::new(secrets)), on_rejection: None }
+    }
+
+    /// Has middleware and extractors tell why they rejected a call: to count it, say. Who called is told nothing.
+    ///
+    /// It is called on the request's way, and must not block.
+    #[must_use]
+    pub fn on_rejection(mut self, tell: impl Fn(Rejection) + Send + Sync + 'static) -> Verifier {
+        self.on_rejection = Some(Arc::new(tell));
+        self
+    }
+
+    /// Accepts these secrets from now on, and no others. Calls that are being checked end with those of before.
+    ///
+    /// ```
+    /// use aquarium_verify::{SECRET_HEADER, Secrets, Verifier};
+    /// use http::HeaderMap;
+    ///
+    /// let verifier = Verifier::new(Secrets::new(["the-old-secret-of-acme"]).unwrap());
+    /// let handle = verifier.clone();
+    /// handle.replace(Secrets::new(["the-new-secret-of-acme"]).unwrap());
+    ///
+    /// let headers = HeaderMap::from_iter([(SECRET_HEADER, "the-new-secret-of-acme".parse().unwrap())]);
+    /// assert!(verifier.verify(&headers).is_ok());
+    /// ```
+    pub fn replace(&self, secrets: Secrets) {
+        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
     }
 
     /// Whether a call with these headers is genuine. It needs no body, so ask before reading it.
@@ -27,26 +60,46 @@ impl Verifier {
     /// # Errors
     /// The call is to be answered with a 401, and with nothing else: the reason is for the log of the receiver.
     pub fn verify(&self, headers: &HeaderMap) -> Result<Verified, Rejection> {
-        let mut values = headers.get_all(SECRET_HEADER).iter();
+        self.verify_values(headers.get_all(SECRET_HEADER).iter().map(http::HeaderValue::as_bytes))
+    }
+
+    /// The same, for who has headers of another type: the values of every [`SECRET_HEADER`] of the call.
+    ///
+    /// # Errors
+    /// As those of [`Verifier::verify`].
+    pub fn verify_values<'v>(
+        &self,
+        values: impl IntoIterator<Item = &'v [u8]>,
+    ) -> Result<Verified, Rejection> {
+        let mut values = values.into_iter();
         let value = values.next().ok_or(Rejection::Missing)?;
         if values.next().is_some() {
             return Err(Rejection::Repeated);
         }
-        let index = self.secrets.find(value.as_bytes()).ok_or(Rejection::Wrong)?;
-        Ok(Verified { index })
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (index, label) = secrets.find(value).ok_or(Rejection::Wrong)?;
+        Ok(Verified { index, label: label.cloned() })
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("secrets", &self.secrets).finish_non_exhaustive()
     }
 }
 
 /// A call is genuine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verified {
     /// Which of the accepted secrets it carried, from 0 in the order they were given.
     pub index: usize,
+    /// The label of that secret, if it has one. When the one of an old secret does not come up any more, it can go.
+    pub label: Option<Arc<str>>,
 }
 
 /// Why a call is not genuine. It repeats nothing of what was presented.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Rejection {
     /// It carries no secret.
     #[error("the X-Aquarium-Secret header is missing")]
@@ -58,7 +111,6 @@ pub enum Rejection {
     #[error("the X-Aquarium-Secret header holds no accepted secret")]
     Wrong,
 }
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -81,6 +133,7 @@ mod tests {
             (&[b"The-new-secret-of-acme"], Err(Rejection::Wrong)),
             (&[b"the-new-secret-of-acme,the-old-secret-of-acme"], Err(Rejection::Wrong)),
             (&[b"\xff\xfe"], Err(Rejection::Wrong)),
+            (&[&[b'a'; 1 << 20]], Err(Rejection::Wrong)),
             (&[NEW.as_bytes(), NEW.as_bytes()], Err(Rejection::Repeated)),
             (&[NEW.as_bytes(), b"anything"], Err(Rejection::Repeated)),
         ];

@@ -27,6 +27,10 @@
 //!
 //! What it does not tell: that a call is new. Calls are repeated when an answer was lost; deduplicate on `Webhook-Id`.
 
+#[cfg(feature = "actix")]
+pub mod actix;
+#[cfg(feature = "actix")]
+mod answer;
 mod secrets;
 mod verifier;
 

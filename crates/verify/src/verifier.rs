@@ -80,6 +80,20 @@ impl Verifier {
         let (index, label) = secrets.find(value).ok_or(Rejection::Wrong)?;
         Ok(Verified { index, label: label.cloned() })
     }
+
+    /// The same for middleware and extractors: tells the operator why a call is rejected.
+    #[cfg(feature = "actix")]
+    pub(crate) fn check_values<'v>(
+        &self,
+        values: impl IntoIterator<Item = &'v [u8]>,
+    ) -> Result<Verified, Rejection> {
+        self.verify_values(values).inspect_err(|&rejection| {
+            tracing::warn!(target: "aquarium_verify", "rejected a webhook call: {rejection}");
+            if let Some(tell) = &self.on_rejection {
+                tell(rejection);
+            }
+        })
+    }
 }
 
 impl fmt::Debug for Verifier {

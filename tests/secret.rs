@@ -1,4 +1,4 @@
-//! `secret generate`: a new secret in its file, and nothing else changed.
+//! `secret generate`: a new secret or signing key in its file, and nothing else changed.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -148,6 +148,58 @@ async fn json_has_the_secret_and_where_it_is() {
     }
 }
 
+/// The organization `signed`, whose secret and signing key are not there yet.
+fn signed_config() -> ConfigDirectory {
+    let mut config = ConfigDirectory::new();
+    let toml =
+        "version = 1\nsecret = { file = \"../secrets/s\" }\nsigning_key = { file = \"../signing-keys/k\" }\n";
+    config.organization_raw("signed", toml);
+    config
+}
+
+#[tokio::test]
+async fn a_new_signing_key_is_written_like_a_secret_and_beside_it() {
+    let config = signed_config();
+    let [secret, key] = ["secrets/s", "signing-keys/k"].map(|file| config.path().join(file));
+    let directory = config.path().display().to_string();
+
+    let made = generate(&config, &["signed", "--signing-key"]).await;
+    ended(&made, 0);
+    let text = made.stdout.strip_suffix('\n').unwrap();
+    let random = text.strip_prefix("whsec_").unwrap();
+    assert_eq!(data_encoding::BASE64.decode(random.as_bytes()).unwrap().len(), 32);
+    assert_eq!((fs::read_to_string(&key).unwrap(), mode(&key)), (made.stdout.clone(), 0o600));
+    assert_eq!(mode(key.parent().unwrap()), 0o700);
+    for part in ["a new signing key of signed", "only time"] {
+        assert!(made.stderr.contains(part) && !made.stderr.contains(random), "{}", made.stderr);
+    }
+    assert!(!secret.exists(), "a secret was made too");
+
+    ended(&generate(&config, &["signed"]).await, 0);
+    let checked = run(binary(), &["check", "--config", &directory], "").await;
+    ended(&checked, 0);
+    assert!(checked.stdout.contains("signed (with a secret, signed)"), "{}", checked.stdout);
+    assert_eq!(checked.stderr, "");
+
+    let refused = generate(&config, &["signed", "--signing-key"]).await;
+    ended(&refused, 1);
+    assert!(refused.stderr.contains("--replace"), "{}", refused.stderr);
+    assert_eq!(fs::read_to_string(&key).unwrap(), made.stdout);
+
+    let before = fs::read(&secret).unwrap();
+    let replaced = generate(&config, &["signed", "--signing-key", "--replace", "--json"]).await;
+    ended(&replaced, 0);
+    let now = fs::read_to_string(&key).unwrap();
+    assert_ne!(now, made.stdout);
+    let expected = json!({
+        "organization": "signed", "file": config.path().join("organizations/../signing-keys/k"),
+        "signing_key": now.trim_end(), "replaced": true,
+    });
+    assert_eq!(serde_json::from_str::<Value>(&replaced.stdout).unwrap(), expected);
+    assert!(replaced.stderr.contains("previous signing key is no longer valid"), "{}", replaced.stderr);
+    assert_eq!(fs::read(&secret).unwrap(), before);
+}
+
 #[tokio::test]
 async fn a_link_stays_and_what_it_leads_to_is_written() {
     let config = config();
@@ -185,6 +237,11 @@ async fn without_a_file_to_write_to_nothing_is_written() {
     config.organization_raw("below", "version = 1\nsecret = { file = \"../aquarium.toml/below\" }\n");
     config.organization_raw("directory", "version = 1\nsecret = { file = \"../secrets\" }\n");
     let main = fs::read(config.path().join("aquarium.toml")).unwrap();
+
+    let unnamed = generate(&config, &["acme", "--signing-key"]).await;
+    ended(&unnamed, 1);
+    let add = "add signing_key = { file = \"../signing-keys/acme\" }";
+    assert!(unnamed.stderr.contains(add), "{}", unnamed.stderr);
 
     let cases: [(&str, i32, &[&str]); 7] = [
         ("acne", 1, &["organizations/acne.toml", "did you mean \"acme\"", "known: acme, below"]),

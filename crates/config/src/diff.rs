@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aquarium_delivery::WebhookName;
 
-use crate::{Config, Organization, Secret, Webhook};
+use crate::{Config, Organization, SecretKind, Webhook};
 
 /// What changed from one configuration to the next. [`Display`](fmt::Display) says it in words, a line for each
 /// organization, webhook or setting; no secret and no header value is in them.
@@ -16,8 +16,8 @@ pub struct Diff {
     pub organizations_added: Vec<Arc<str>>,
     /// Organizations that are gone.
     pub organizations_removed: Vec<Arc<str>>,
-    /// What became of the secrets of organizations that are in both.
-    pub secrets: Vec<(Arc<str>, SecretChange)>,
+    /// What became of the secrets and signing keys of organizations that are in both.
+    pub secrets: Vec<(Arc<str>, SecretKind, SecretChange)>,
     /// Webhooks that are new.
     pub added: Vec<WebhookName>,
     /// Webhooks that are gone.
@@ -30,7 +30,7 @@ pub struct Diff {
     pub needs_restart: Vec<&'static str>,
 }
 
-/// What became of a secret.
+/// What became of a secret or a signing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SecretChange {
     /// There was none.
@@ -111,7 +111,7 @@ impl Diff {
         let restart = self.needs_restart.iter().map(|setting| format!("{setting}: needs a restart"));
         let added = self.organizations_added.iter().map(|name| format!("{name}: organization added"));
         let removed = self.organizations_removed.iter().map(|name| format!("{name}: organization removed"));
-        let secrets = self.secrets.iter().map(|(name, change)| format!("{name}: secret {change}"));
+        let secrets = self.secrets.iter().map(|(name, kind, change)| format!("{name}: {kind} {change}"));
         let new = self.added.iter().map(|name| format!("{name}: added"));
         let gone = self.removed.iter().map(|name| format!("{name}: removed"));
         let changed = self.changed.iter().map(ToString::to_string);
@@ -201,8 +201,12 @@ fn settings(old: &Config, new: &Config, diff: &mut Diff) {
 }
 
 fn organization(old: &Organization, new: &Organization, diff: &mut Diff) {
-    if let Some(change) = secret(old.secret.as_ref(), new.secret.as_ref()) {
-        diff.secrets.push((new.name.clone(), change));
+    let secrets = [
+        (SecretKind::Secret, secret(old.secret.as_ref(), new.secret.as_ref())),
+        (SecretKind::SigningKey, secret(old.signing_key.as_ref(), new.signing_key.as_ref())),
+    ];
+    for (kind, change) in secrets {
+        diff.secrets.extend(change.map(|change| (new.name.clone(), kind, change)));
     }
     let empty = BTreeMap::new();
     for (before, after) in paired(&old.projects, &new.projects) {
@@ -222,7 +226,7 @@ fn organization(old: &Organization, new: &Organization, diff: &mut Diff) {
     }
 }
 
-fn secret(old: Option<&Secret>, new: Option<&Secret>) -> Option<SecretChange> {
+fn secret<T: PartialEq>(old: Option<&T>, new: Option<&T>) -> Option<SecretChange> {
     match (old, new) {
         (None, Some(_)) => Some(SecretChange::Added),
         (Some(_), None) => Some(SecretChange::Removed),

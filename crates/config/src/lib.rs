@@ -4,9 +4,10 @@
 //! that is wrong with all files at once, each [`Diagnostic`] with file, line and column. A configuration is used as a
 //! whole or not at all. [`diff`] tells what changed, so that what did not change can be left alone.
 //!
-//! [`secret_file`] tells where the secret of one organization belongs, which is needed before there is one.
+//! [`secret_file`] tells where the secret or the signing key of one organization belongs, which is needed before there
+//! is one.
 //!
-//! Secrets are never part of a configuration file. They are read from the files and variables that it names, and
+//! Secrets and keys are never part of a configuration file. They are read from the files and variables that it names, and
 //! never appear in a diagnostic, a diff or a `Debug` form; neither do the values of headers.
 //!
 //! ```
@@ -54,6 +55,7 @@ mod organization;
 mod reader;
 pub mod reload;
 mod secret;
+mod signing_key;
 mod source;
 mod succession;
 mod syntax;
@@ -66,7 +68,8 @@ pub use diff::{Change, ChangedWebhook, Diff, SecretChange, diff};
 pub use inputs::{Digest, Fingerprint, Inputs};
 pub use load::{Errors, Loaded, load};
 pub use locate::{NoSecretFile, secret_file};
-pub use secret::{InvalidSecret, Secret};
+pub use secret::{InvalidSecret, Secret, SecretKind};
+pub use signing_key::{InvalidSigningKey, SigningKey};
 pub use source::{Fs, Memory, Source};
 pub use types::{
     Admin, Config, Egress, Engine, Header, Ingest, Listen, Organization, Project, Queue, Roots, Subscription,

@@ -1,4 +1,4 @@
-//! Finds the file that the secret of an organization belongs in.
+//! Finds the file that the secret or the signing key of an organization belongs in.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use crate::load::{ORGANIZATIONS, read};
 use crate::organization::{NAMES, is_name, name};
 use crate::reader::{ReadError, Reader, Scope};
 use crate::secret::{Place, place};
-use crate::{Errors, Source};
+use crate::{Errors, SecretKind, Source};
 
 /// How many of the known organizations a message names.
 const SHOWN: usize = 10;
 
-/// Why there is no file for the secret of an organization.
+/// Why there is no file for the secret or the signing key of an organization.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NoSecretFile {
     /// No organization can have this name.
@@ -39,31 +39,45 @@ pub enum NoSecretFile {
         /// The names of all organizations that have a file, in order.
         known: Vec<String>,
     },
-    /// The organization's file cannot be read, is not TOML, or is wrong about the secret.
+    /// The organization's file cannot be read, is not TOML, or is wrong about what was asked for.
     #[error(transparent)]
     Unusable(#[from] Errors),
-    /// The organization's file names no secret.
+    /// The organization's file does not name it.
     #[error(
-        "{} names no secret; add secret = {{ file = \"../secrets/{organization}\" }} at the top of that file",
-        shown(.file)
+        "{} names no {kind}; add {} = {{ file = \"../{}/{organization}\" }} at the top of that file",
+        shown(.file),
+        .kind.key(),
+        directory(*.kind)
     )]
     Unnamed {
+        /// What was asked for.
+        kind: SecretKind,
         /// The organization.
         organization: String,
         /// Its file.
         file: PathBuf,
     },
-    /// The secret is the value of an environment variable.
+    /// It is the value of an environment variable.
     #[error(
-        "{} takes the secret from the environment variable {variable}: its value is set where the sidecar is started",
+        "{} takes the {kind} from the environment variable {variable}: its value is set where the sidecar is started",
         shown(.file)
     )]
     Variable {
+        /// What was asked for.
+        kind: SecretKind,
         /// The organization's file.
         file: PathBuf,
         /// The name of the variable.
         variable: String,
     },
+}
+
+/// The directory that is proposed. It is another one for each kind: the files in it can have any organization's name.
+const fn directory(kind: SecretKind) -> &'static str {
+    match kind {
+        SecretKind::Secret => "secrets",
+        SecretKind::SigningKey => "signing-keys",
+    }
 }
 
 /// What to ask for instead of an organization that is not there.
@@ -79,13 +93,18 @@ fn instead(suggestion: Option<&str>, known: &[String]) -> String {
     text
 }
 
-/// The file that the secret of an organization is read from, whether or not it is there.
+/// The file that the secret or the signing key of an organization is read from, whether or not it is there.
 ///
-/// Of the whole configuration, only what the organization's file says about its secret has to be right.
+/// Of the whole configuration, only what the organization's file says about it has to be right.
 ///
 /// # Errors
-/// There is no such organization, its file cannot be used, or its secret is not in a file.
-pub fn secret_file(dir: &Path, organization: &str, source: &dyn Source) -> Result<PathBuf, NoSecretFile> {
+/// There is no such organization, its file cannot be used, or it is not in a file.
+pub fn secret_file(
+    dir: &Path,
+    organization: &str,
+    kind: SecretKind,
+    source: &dyn Source,
+) -> Result<PathBuf, NoSecretFile> {
     // The name becomes part of a path.
     if !is_name(organization) {
         return Err(NoSecretFile::Name { organization: organization.to_owned() });
@@ -107,25 +126,29 @@ pub fn secret_file(dir: &Path, organization: &str, source: &dyn Source) -> Resul
         }
     }
     let mut diagnostics = Vec::new();
-    let place = read(&file, &reader, &mut diagnostics, |table| secret_of(table, Scope::of(&file, &reader)));
+    let place =
+        read(&file, &reader, &mut diagnostics, |table| place_of(kind, table, Scope::of(&file, &reader)));
     if !diagnostics.is_empty() {
         return Err(Errors { diagnostics, inputs: reader.finish(dir) }.into());
     }
     match place.flatten() {
         Some(Place::File(path)) => Ok(path),
-        Some(Place::Variable(variable)) => Err(NoSecretFile::Variable { file, variable }),
-        None => Err(NoSecretFile::Unnamed { organization: organization.to_owned(), file }),
+        Some(Place::Variable(variable)) => Err(NoSecretFile::Variable { kind, file, variable }),
+        None => Err(NoSecretFile::Unnamed { kind, organization: organization.to_owned(), file }),
     }
 }
 
-/// Where an organization's file says that its secret is. If it says nothing, a misspelt key is reported.
-fn secret_of(mut table: Table<'_, '_>, scope: Scope<'_>) -> Option<Place> {
-    if let Some(value) = table.take("secret") {
-        return place(value, scope);
+/// Where an organization's file says that it is. If it says nothing, a misspelt key is reported.
+fn place_of(kind: SecretKind, mut table: Table<'_, '_>, scope: Scope<'_>) -> Option<Place> {
+    let [secret, signing_key, _] = ["secret", "signing_key", "projects"].map(|key| table.take(key));
+    let asked = match kind {
+        SecretKind::Secret => secret,
+        SecretKind::SigningKey => signing_key,
+    };
+    if asked.is_none() {
+        table.finish();
     }
-    table.take("projects");
-    table.finish();
-    None
+    place(asked?, scope)
 }
 
 /// The organizations that have a file; none if they cannot be listed.

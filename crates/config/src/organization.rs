@@ -11,6 +11,7 @@ use crate::document::{Table, Value};
 use crate::findings::Problem;
 use crate::reader::Scope;
 use crate::secret::secret;
+use crate::signing_key::signing_key;
 use crate::webhook::{Rules, webhook};
 use crate::{Organization, Project, Webhook};
 
@@ -42,6 +43,7 @@ pub(crate) fn organization(
     scope: Scope<'_>,
 ) -> Organization {
     let secret = table.take("secret").and_then(|value| secret(value, scope));
+    let signing_key = table.take("signing_key").and_then(|value| signing_key(value, secret.as_ref(), scope));
     let projects = table.section("projects");
     table.finish();
     let projects = projects.entries().filter_map(|value| {
@@ -58,7 +60,7 @@ pub(crate) fn organization(
         Some((project.clone(), Project { name: project, webhooks }))
     });
     let projects = projects.collect();
-    Organization { name: name.into(), secret, projects }
+    Organization { name: name.into(), secret, signing_key, projects }
 }
 
 /// The key as a name, if it can be one.

@@ -93,11 +93,39 @@ pub enum InvalidSecret {
     },
 }
 
+/// What an organization keeps secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SecretKind {
+    /// What its requests carry, a [`Secret`].
+    Secret,
+    /// What its requests are signed with, a [`SigningKey`](crate::SigningKey).
+    SigningKey,
+}
+
+impl SecretKind {
+    /// The key of the organization's file that says where it is kept.
+    pub const fn key(self) -> &'static str {
+        match self {
+            SecretKind::Secret => "secret",
+            SecretKind::SigningKey => "signing_key",
+        }
+    }
+}
+
+impl fmt::Display for SecretKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SecretKind::Secret => "secret",
+            SecretKind::SigningKey => "signing key",
+        })
+    }
+}
+
 /// What was read from where a `{ file = … }` or `{ env = … }` points, and how to call it in a message.
 pub(crate) struct Referred {
     pub(crate) text: Zeroizing<String>,
     pub(crate) origin: String,
-    span: Range<usize>,
+    pub(crate) span: Range<usize>,
 }
 
 /// The secret that a value refers to.

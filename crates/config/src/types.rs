@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use url::Url;
 
-use crate::Secret;
+use crate::{Secret, SigningKey};
 
 /// A configuration that was found to be valid.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,13 +163,15 @@ impl fmt::Debug for Roots {
     }
 }
 
-/// Owns one secret, which applies to all webhooks of all its projects.
+/// Owns one secret and one signing key, which apply to all webhooks of all its projects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Organization {
     /// The name of its file, without `.toml`.
     pub name: Arc<str>,
     /// What its webhooks are told so that they know the sender.
     pub secret: Option<Secret>,
+    /// What its requests are signed with, if they are.
+    pub signing_key: Option<SigningKey>,
     /// Its projects, by name.
     pub projects: BTreeMap<Arc<str>, Project>,
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use aquarium_config::{Config, Egress, Organization, Webhook};
 use aquarium_delivery::WebhookName;
-use aquarium_egress::{Endpoint, Message};
+use aquarium_egress::{Endpoint, Message, SigningKey};
 use aquarium_queue::{Delivery, Queue};
 use bytes::Bytes;
 use http::header::{HeaderValue, InvalidHeaderValue};
@@ -81,6 +81,7 @@ impl Resolved {
         let is_like_it = || {
             let found = config.webhook(&webhook.name);
             organization.secret == self.organization.secret
+                && organization.signing_key == self.organization.signing_key
                 && found.is_some_and(|found| is_same(found, webhook))
         };
         (Arc::ptr_eq(organization, &self.organization) || is_like_it()) && config.egress == self.egress
@@ -100,6 +101,10 @@ impl Resolved {
     fn secret(&self) -> Result<Option<HeaderValue>, InvalidHeaderValue> {
         let secret = self.organization.secret.as_ref();
         secret.map(|secret| HeaderValue::from_str(secret.expose())).transpose()
+    }
+
+    fn signing_key(&self) -> Option<SigningKey> {
+        self.organization.signing_key.as_ref().map(|key| SigningKey::new(key.expose()))
     }
 }
 
@@ -122,6 +127,7 @@ pub(crate) async fn attempt<Q: Queue, S: Sender>(
             attempt: delivery.attempts.saturating_add(1),
             at,
             secret: resolved.secret().ok()?,
+            signing_key: resolved.signing_key(),
         };
         let endpoint = resolved.target.endpoint.as_ref()?;
         if let Some(sent) = shared.sender.send(endpoint, message, resolved.outdated(&mut config)).await {

@@ -12,9 +12,11 @@ mod exchange;
 mod failure;
 mod guard;
 mod send;
+mod signature;
 mod tls;
 
 pub use endpoint::{Endpoint, InvalidEndpoint, USER_AGENT};
 pub use guard::{Blocked, Guard};
 pub use send::{Egress, MAX_EXCERPT, MAX_RESPONSE_BODY, Message, Options, Sent};
+pub use signature::SigningKey;
 pub use tls::{Roots, TlsError};

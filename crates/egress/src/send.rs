@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::client::{self, Http};
 use crate::exchange::{Deadlines, Unanswered, exchange};
 use crate::failure::{classify, timed_out};
-use crate::{Endpoint, Guard, Roots, TlsError};
+use crate::{Endpoint, Guard, Roots, SigningKey, TlsError};
 
 /// The most that is read of an answer's body, in bytes. What goes beyond ends the connection.
 pub const MAX_RESPONSE_BODY: usize = 64 * 1024;
@@ -29,6 +29,7 @@ const MOST_GIVEN_BACK: u32 = 8;
 const SECRET: HeaderName = HeaderName::from_static("x-aquarium-secret");
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const DELIVERY: HeaderName = HeaderName::from_static("aquarium-delivery");
 const ATTEMPT: HeaderName = HeaderName::from_static("aquarium-attempt");
 
@@ -56,6 +57,8 @@ pub struct Message {
     pub at: Timestamp,
     /// The organization's secret. It is marked as sensitive, so that HTTP/2 does not index it and no log shows it.
     pub secret: Option<HeaderValue>,
+    /// What the request is signed with; without it there is no signature.
+    pub signing_key: Option<SigningKey>,
 }
 
 /// What an attempt came to.
@@ -142,8 +145,9 @@ impl Egress {
         let mut revoked = pin!(unconstrained(revoked));
         let mut given_back = 0;
         loop {
+            let request = request(endpoint, message).await;
             let client = self.client();
-            match exchange(&client, request(endpoint, message), deadlines, revoked.as_mut()).await? {
+            match exchange(&client, request, deadlines, revoked.as_mut()).await? {
                 Ok(response) => return Some(Ok(response)),
                 Err(Unanswered { given_back: true, .. }) if given_back < MOST_GIVEN_BACK => given_back += 1,
                 Err(Unanswered { failure, .. }) => return Some(Err(failure)),
@@ -156,7 +160,7 @@ impl Egress {
     }
 }
 
-fn request(endpoint: &Endpoint, message: &Message) -> Request<Full<Bytes>> {
+async fn request(endpoint: &Endpoint, message: &Message) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(message.body.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = endpoint.uri.clone();
@@ -166,8 +170,12 @@ fn request(endpoint: &Endpoint, message: &Message) -> Request<Full<Bytes>> {
         secret.set_sensitive(true);
         headers.insert(SECRET, secret);
     }
-    headers.insert(WEBHOOK_ID, printed(message.event));
-    headers.insert(WEBHOOK_TIMESTAMP, message.at.as_secs().into());
+    let (id, timestamp) = (printed(message.event), HeaderValue::from(message.at.as_secs()));
+    if let Some(key) = &message.signing_key {
+        headers.insert(WEBHOOK_SIGNATURE, key.sign(&id, &timestamp, &message.body).await);
+    }
+    headers.insert(WEBHOOK_ID, id);
+    headers.insert(WEBHOOK_TIMESTAMP, timestamp);
     headers.insert(DELIVERY, printed(message.delivery));
     headers.insert(ATTEMPT, message.attempt.into());
     request

@@ -41,7 +41,8 @@ fn print(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
     writeln!(out, "queue   {} {}", queue.engine, queue.path.display())?;
     for organization in config.organizations.values() {
         let secret = if organization.secret.is_some() { "with a secret" } else { "without a secret" };
-        writeln!(out, "\n{} ({secret})", organization.name)?;
+        let signed = if organization.signing_key.is_some() { ", signed" } else { "" };
+        writeln!(out, "\n{} ({secret}{signed})", organization.name)?;
         for project in organization.projects.values() {
             writeln!(out, "  {}", project.name)?;
             for webhook in project.webhooks.values() {

@@ -26,7 +26,7 @@ pub(crate) enum Command {
     Run(Run),
     /// Check a configuration, and print what it says
     Check(Check),
-    /// Make the secret of an organization
+    /// Make the secret or the signing key of an organization
     #[command(subcommand)]
     Secret(Secret),
     /// Post an event to a running sidecar
@@ -59,7 +59,7 @@ pub(crate) struct Check {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Secret {
-    /// Write a new random secret to the file that the organization's configuration names, and print it once
+    /// Write a new random secret, or signing key, to the file that the organization's configuration names, and print it once
     Generate(Generate),
 }
 
@@ -67,7 +67,10 @@ pub(crate) enum Secret {
 pub(crate) struct Generate {
     /// The organization whose secret it is
     pub(crate) organization: String,
-    /// Replace the secret that there is: it stops being valid
+    /// Make the key that its requests are signed with (Standard Webhooks) instead of its secret
+    #[arg(long)]
+    pub(crate) signing_key: bool,
+    /// Replace the one that there is: it stops being valid
     #[arg(long)]
     pub(crate) replace: bool,
     /// The directory that holds aquarium.toml

@@ -23,7 +23,7 @@ pub(crate) async fn main(arguments: cli::Demo) -> anyhow::Result<ExitCode> {
     let directory = tempfile::tempdir().context("a temporary directory cannot be made")?;
     let secret_file = directory.path().join("secrets/acme");
     let secret = secret::random()?;
-    secret::file::write(&secret_file, &secret, false)?;
+    secret::file::write(&secret_file, secret.expose(), false)?;
     let behaviour = Behaviour { status: StatusCode::NO_CONTENT, delay: Duration::ZERO };
     let mut receiver = Receiver::start(([127, 0, 0, 1], 0).into(), Some(&secret), behaviour).await?;
     let loaded = configuration(directory.path(), &receiver.address.to_string())?;

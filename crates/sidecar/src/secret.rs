@@ -1,4 +1,4 @@
-//! `secret`: makes the secret of an organization.
+//! `secret`: makes the secret or the signing key of an organization.
 
 pub(crate) mod file;
 
@@ -8,14 +8,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use aquarium_config::{Fs, NoSecretFile, Secret, secret_file};
-use data_encoding::BASE64URL_NOPAD;
+use aquarium_config::{Fs, NoSecretFile, Secret, SecretKind, SigningKey, secret_file};
+use data_encoding::{BASE64, BASE64URL_NOPAD, Encoding};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::cli;
 
-/// How many random bytes are in a secret.
+/// How many random bytes are in a secret, or in a signing key.
 const BYTES: usize = 32;
 
 pub(crate) fn main(command: &cli::Secret) -> anyhow::Result<ExitCode> {
@@ -25,7 +25,8 @@ pub(crate) fn main(command: &cli::Secret) -> anyhow::Result<ExitCode> {
 }
 
 fn generate(arguments: &cli::Generate) -> anyhow::Result<ExitCode> {
-    let path = match secret_file(&arguments.config, &arguments.organization, &Fs) {
+    let kind = if arguments.signing_key { SecretKind::SigningKey } else { SecretKind::Secret };
+    let path = match secret_file(&arguments.config, &arguments.organization, kind, &Fs) {
         Ok(path) => path,
         Err(NoSecretFile::Unusable(errors)) => {
             cli::report(&errors.diagnostics)?;
@@ -33,33 +34,51 @@ fn generate(arguments: &cli::Generate) -> anyhow::Result<ExitCode> {
         }
         Err(error) => return Err(error.into()),
     };
-    let secret = random()?;
-    let written = file::write(&path, &secret, arguments.replace)?;
-    // First where it is: that has to be known also if the secret cannot be printed.
-    explain(&arguments.organization, &path, written.replaced);
-    print(arguments, &path, &secret, written.replaced.is_some())
-        .with_context(|| format!("the new secret is in {}, but cannot be printed", path.display()))?;
+    let text = random_text(kind)?;
+    let written = file::write(&path, &text, arguments.replace)?;
+    // First where it is: that has to be known also if it cannot be printed.
+    explain(kind, &arguments.organization, &path, written.replaced);
+    print(kind, arguments, &path, &text, written.replaced.is_some())
+        .with_context(|| format!("the new {kind} is in {}, but cannot be printed", path.display()))?;
     written.synced?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A secret that nobody can guess: 256 bits of the system's generator, as base64url (RFC 4648, section 5).
+/// A secret that nobody can guess.
 pub(crate) fn random() -> anyhow::Result<Secret> {
+    Ok(Secret::new(random_text(SecretKind::Secret)?.as_str())?)
+}
+
+/// A new secret as base64url (RFC 4648, section 5), or a new signing key as Standard Webhooks writes it.
+fn random_text(kind: SecretKind) -> anyhow::Result<Zeroizing<String>> {
+    match kind {
+        SecretKind::Secret => random_bytes("", &BASE64URL_NOPAD),
+        SecretKind::SigningKey => random_bytes(SigningKey::PREFIX, &BASE64),
+    }
+}
+
+/// 256 bits of the system's generator.
+fn random_bytes(prefix: &str, encoding: &Encoding) -> anyhow::Result<Zeroizing<String>> {
     let mut bytes = Zeroizing::new([0; BYTES]);
     getrandom::fill(&mut *bytes).context("the system gives no random numbers")?;
     // Room for all of it at once: a text that grows leaves copies behind.
-    let mut text = String::with_capacity(BASE64URL_NOPAD.encode_len(BYTES));
-    BASE64URL_NOPAD.encode_append(&*bytes, &mut text);
-    Ok(Secret::new(text)?)
+    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + encoding.encode_len(BYTES)));
+    text.push_str(prefix);
+    encoding.encode_append(&*bytes, &mut text);
+    Ok(text)
 }
 
 /// Tells what was written where, and what follows from it. `replaced` are the permission bits of the previous file.
-fn explain(organization: &str, path: &Path, replaced: Option<u32>) {
+fn explain(kind: SecretKind, organization: &str, path: &Path, replaced: Option<u32>) {
     let path = path.display();
-    say(format_args!("{path} (mode 0600) holds a new secret of {organization}."));
+    say(format_args!("{path} (mode 0600) holds a new {kind} of {organization}."));
     if let Some(mode) = replaced {
+        let used = match kind {
+            SecretKind::Secret => "sends the new one",
+            SecretKind::SigningKey => "signs with the new one",
+        };
         say(format_args!(
-            "The previous secret is no longer valid: a running sidecar follows the file, and sends the new one from\n\
+            "The previous {kind} is no longer valid: a running sidecar follows the file, and {used} from\n\
              the next attempt on. Give the new one to all receivers of {organization}."
         ));
         if mode & 0o040 != 0 {
@@ -73,19 +92,25 @@ fn explain(organization: &str, path: &Path, replaced: Option<u32>) {
 }
 
 fn say(text: impl Display) {
-    // If stderr is gone, there is nobody to tell; the secret is written all the same.
+    // If stderr is gone, there is nobody to tell; it is written all the same.
     let _ = writeln!(anstream::stderr(), "{text}");
 }
 
-fn print(arguments: &cli::Generate, path: &Path, secret: &Secret, replaced: bool) -> std::io::Result<()> {
+fn print(
+    kind: SecretKind,
+    arguments: &cli::Generate,
+    path: &Path,
+    text: &str,
+    replaced: bool,
+) -> std::io::Result<()> {
     let mut stdout = anstream::stdout();
     if !arguments.json {
-        return writeln!(stdout, "{}", secret.expose());
+        return writeln!(stdout, "{text}");
     }
     let printed = json!({
         "organization": arguments.organization,
         "file": path.to_string_lossy(),
-        "secret": secret.expose(),
+        (kind.key()): text,
         "replaced": replaced,
     });
     writeln!(stdout, "{printed:#}")

@@ -60,6 +60,7 @@ const PIECES: &[&str] = &[
     "roots = ",
     "custom = ",
     "secret = ",
+    "signing_key = ",
     "[projects.p.webhooks.w]\n",
     "[[projects.p.webhooks.w]]\n",
     "projects.p.webhooks.w.url = ",

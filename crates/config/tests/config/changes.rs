@@ -1,6 +1,6 @@
 //! What is said to have changed.
 
-use aquarium_config::{Change, diff};
+use aquarium_config::{Change, SecretKind, diff};
 
 use super::{config, directory};
 
@@ -51,6 +51,22 @@ fn a_change_is_told_in_words() {
         assert_eq!(changes.is_empty(), words.is_empty());
         assert_eq!(diff(&new, &old).is_empty(), words.is_empty());
         assert!(diff(&new, &new).is_empty());
+    }
+}
+
+#[test]
+fn what_became_of_a_signing_key_is_told_without_it() {
+    let none = directory("", OPS);
+    let one = directory("", &format!("signing_key = {{ file = \"../signing-keys/acme\" }}\n{OPS}"));
+    let two = one.clone().file("signing-keys/acme", format!("whsec_{}", "A".repeat(40)));
+    for (old, new, words) in [
+        (&none, &one, "acme: signing key added"),
+        (&one, &two, "acme: signing key replaced"),
+        (&two, &none, "acme: signing key removed"),
+    ] {
+        let changes = diff(&config(old), &config(new));
+        assert_eq!(changes.to_string(), words);
+        assert_eq!(changes.secrets[0].1, SecretKind::SigningKey);
     }
 }
 

@@ -225,7 +225,23 @@ const ACME: &[(&str, &str)] = &[
     ),
     (
         r#"secert = { file = "x" }"#,
-        r#"organizations/acme.toml:2:1: unknown key "secert"; did you mean "secret"? accepted: version, secret, projects"#,
+        r#"organizations/acme.toml:2:1: unknown key "secert"; did you mean "secret"? accepted: version, secret, signing_key, projects"#,
+    ),
+    (
+        r#"signing_key = "whsec_plain""#,
+        r#"organizations/acme.toml:2:15: "signing_key" must not stand in the configuration itself; accepted: { file = "…" }, { env = "…" }"#,
+    ),
+    (
+        r#"signing_key = { file = "../signing-keys/none" }"#,
+        r#"organizations/acme.toml:2:24: cannot read file "organizations/../signing-keys/none": there is no such file"#,
+    ),
+    (
+        r#"signing_key = { env = "OPS_TOKEN" }"#,
+        r#"organizations/acme.toml:2:23: environment variable "OPS_TOKEN" holds no usable signing key: it does not start with "whsec_""#,
+    ),
+    (
+        r#"signing_kye = { file = "x" }"#,
+        r#"organizations/acme.toml:2:1: unknown key "signing_kye"; did you mean "signing_key"? accepted: version, secret, signing_key, projects"#,
     ),
     (
         "[projects.p.webhooks.w]",

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aquarium_config::{Engine, Fs, Inputs, Listen, Memory, Roots, Secret, Subscription, load};
+use aquarium_config::{Engine, Fs, Inputs, Listen, Memory, Roots, Secret, SigningKey, Subscription, load};
 use aquarium_event::Type;
 
-use super::{config, directory, errors, loaded};
+use super::{KEY, config, directory, errors, loaded};
 
 const HOUR: u64 = 3600;
 
@@ -50,6 +50,7 @@ custom = []
 const ACME: &str = r#"
 version = 1
 secret = { file = "../secrets/acme" }          # or { env = "ACME_SECRET" }
+signing_key = { file = "../signing-keys/acme" }
 
 [projects.urban-driving.webhooks.labeling]
 url = "https://labels.example.com/aquarium"
@@ -69,6 +70,7 @@ fn example() -> Memory {
         .file("config/ca.pem", "-----BEGIN CERTIFICATE-----\n")
         .file("config/organizations/acme.toml", ACME)
         .file("config/secrets/acme", "correct-horse-battery-staple\n")
+        .file("config/signing-keys/acme", format!("{KEY}\r\n"))
         .variable("OPS_TOKEN", "Bearer 123")
 }
 
@@ -81,6 +83,7 @@ fn the_documented_example_loads() {
         "ca.pem",
         "ingest.token",
         "organizations/../secrets/acme",
+        "organizations/../signing-keys/acme",
         "organizations/acme.toml",
     ];
     let files = files.map(|file| Path::new("config").join(file));
@@ -91,6 +94,7 @@ fn the_documented_example_loads() {
     assert!(matches!(&config.egress.roots, Roots::File { path, .. } if path == Path::new("config/ca.pem")));
     let acme = config.organization("acme").unwrap();
     assert_eq!(acme.secret, Secret::new("correct-horse-battery-staple").ok());
+    assert_eq!(acme.signing_key, SigningKey::new(KEY).ok());
     let names = |kind: &Type| -> Vec<_> {
         acme.matching("urban-driving", kind).map(|webhook| webhook.name.webhook().to_owned()).collect()
     };
@@ -117,7 +121,7 @@ fn defaults_are_as_documented() {
     assert_eq!(config.types.names().count(), Type::BUILT_IN.len());
 
     let acme = &config.organizations["acme"];
-    assert_eq!(acme.secret, None);
+    assert_eq!((&acme.secret, &acme.signing_key), (&None, &None));
     let webhook = acme.webhooks().next().unwrap();
     assert_eq!((webhook.active, webhook.headers.len(), &webhook.events), (true, 0, &Subscription::All));
     assert_eq!((webhook.timeout.as_secs(), webhook.connect_timeout.as_secs()), (15, 5));
@@ -174,6 +178,7 @@ fn the_fingerprint_follows_all_that_was_read_and_nothing_else() {
         example().file("config/aquarium.toml", "version = 1"),
         example().file("config/organizations/beta.toml", "version = 1"),
         example().file("config/secrets/acme", "correct-horse-battery-stable\n"),
+        example().file("config/signing-keys/acme", format!("whsec_{}", "A".repeat(40))),
         example().file("config/ca.pem", "-----BEGIN CERTIFICATE-----\n\n"),
         example().variable("OPS_TOKEN", "Bearer 124"),
         example().without("config/secrets/acme"),
@@ -191,6 +196,7 @@ fn the_digest_is_of_the_configuration_itself() {
     assert_eq!(digest.to_string().len(), 16);
     for same in [
         example().file("config/secrets/acme", "another-secret-that-is-as-long"),
+        example().file("config/signing-keys/acme", format!("whsec_{}", "A".repeat(40))),
         example().without("config/ca.pem"),
     ] {
         assert_eq!(inputs(&same).digest(), digest);

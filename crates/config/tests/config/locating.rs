@@ -1,17 +1,17 @@
-//! The file of an organization's secret is found before there is one, and whatever else is wrong.
+//! The file of an organization's secret or signing key is found before there is one, and whatever else is wrong.
 
 use std::path::{Path, PathBuf};
 
-use aquarium_config::{Memory, NoSecretFile, load, secret_file};
+use aquarium_config::{Memory, NoSecretFile, SecretKind, load, secret_file};
 
 use super::directory;
 
 fn found(acme: &str) -> Result<PathBuf, NoSecretFile> {
-    secret_file(Path::new(""), "acme", &directory("", acme))
+    secret_file(Path::new(""), "acme", SecretKind::Secret, &directory("", acme))
 }
 
 fn refused(organization: &str, source: &Memory) -> NoSecretFile {
-    secret_file(Path::new(""), organization, source).unwrap_err()
+    secret_file(Path::new(""), organization, SecretKind::Secret, source).unwrap_err()
 }
 
 #[test]
@@ -19,7 +19,8 @@ fn a_path_is_relative_to_the_file_that_names_it() {
     let source = Memory::new()
         .file("etc/organizations/acme.toml", "version = 1\nsecret = { file = \"../secrets/acme\" }")
         .file("etc/organizations/zenith.toml", "version = 1\nsecret = { file = \"/run/zenith\" }");
-    let file = |organization| secret_file(Path::new("etc"), organization, &source).unwrap();
+    let file =
+        |organization| secret_file(Path::new("etc"), organization, SecretKind::Secret, &source).unwrap();
     assert_eq!(file("acme"), Path::new("etc/organizations/../secrets/acme"));
     assert_eq!(file("zenith"), Path::new("/run/zenith"));
 }
@@ -31,7 +32,7 @@ fn only_what_is_said_about_the_secret_has_to_be_right() {
         "version = 1\nsecret = { file = \"new\" }\nunknown = 1\n[projects.p.webhooks.w]\nurl = \"nowhere\"",
     );
     assert!(load(Path::new(""), &source).is_err());
-    let file = secret_file(Path::new(""), "acme", &source).unwrap();
+    let file = secret_file(Path::new(""), "acme", SecretKind::Secret, &source).unwrap();
     assert_eq!(file, Path::new("organizations/new"));
 }
 
@@ -50,7 +51,7 @@ const WRONG: &[(&str, &str)] = &[
     (
         "secert = { file = \"../secrets/acme\" }",
         "organizations/acme.toml:2:1: unknown key \"secert\"; did you mean \"secret\"? \
-         accepted: version, secret, projects",
+         accepted: version, secret, signing_key, projects",
     ),
     (
         "secret = { file = \"a\" }\nsecret = { file = \"b\" }",
@@ -83,6 +84,36 @@ fn what_is_wrong_about_the_secret_is_said_where_it_is() {
         assert!(!format!("{error:?}{text}").contains("Zq7"), "{acme}\n{error:?}");
         let in_file = !said.starts_with("organizations/acme.toml ");
         assert_eq!(matches!(error, NoSecretFile::Unusable(_)), in_file, "{error:?}");
+    }
+}
+
+#[test]
+fn a_signing_key_has_a_file_of_its_own() {
+    let key = |acme: &str| {
+        let source = directory("", acme);
+        secret_file(Path::new(""), "acme", SecretKind::SigningKey, &source).map_err(|error| error.to_string())
+    };
+    let both = "secret = { file = \"s\" }\nsigning_key = { file = \"k\" }";
+    assert_eq!(found(both).unwrap(), Path::new("organizations/s"));
+    assert_eq!(key(both).unwrap(), Path::new("organizations/k"));
+    for (acme, said) in [
+        (
+            "secret = { file = \"s\" }",
+            "organizations/acme.toml names no signing key; \
+             add signing_key = { file = \"../signing-keys/acme\" } at the top of that file",
+        ),
+        (
+            "signing_key = { env = \"ACME_KEY\" }",
+            "organizations/acme.toml takes the signing key from the environment variable ACME_KEY: \
+             its value is set where the sidecar is started",
+        ),
+        (
+            "signing-key = { file = \"k\" }",
+            "organizations/acme.toml:2:1: unknown key \"signing-key\"; did you mean \"signing_key\"? \
+             accepted: version, secret, signing_key, projects",
+        ),
+    ] {
+        assert_eq!(key(acme).unwrap_err(), said);
     }
 }
 

@@ -13,12 +13,16 @@ use std::path::Path;
 
 use aquarium_config::{Config, Errors, Loaded, Memory, load};
 
+/// A signing key.
+const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 /// A directory whose `aquarium.toml` and `acme.toml` are these, after their `version = 1`.
 fn directory(aquarium: &str, acme: &str) -> Memory {
     Memory::new()
         .file("aquarium.toml", format!("version = 1\n{aquarium}"))
         .file("organizations/acme.toml", format!("version = 1\n{acme}"))
         .file("secrets/acme", "correct-horse-battery-staple\n")
+        .file("signing-keys/acme", format!("{KEY}\n"))
         .variable("OPS_TOKEN", "Bearer from-the-environment")
 }
 

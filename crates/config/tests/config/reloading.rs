@@ -10,10 +10,12 @@ use std::time::Duration;
 use aquarium_config::reload::{
     Handle, Hints, POLL, Parts, QUIET, QUIET_AT_MOST, Refused, Reloader, SETTLE, Target, Watch, WatchError,
 };
-use aquarium_config::{Config, Diff, Inputs, Memory, Secret, Source, load};
+use aquarium_config::{Config, Diff, Inputs, Memory, Secret, SigningKey, Source, load};
 use aquarium_delivery::Timestamp;
 use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use super::KEY;
 
 const OPS: &str = "[projects.p.webhooks.ops]\nurl = \"https://ops.example.com/\"\nevents = [\"*\"]\n";
 const TICK: Duration = Duration::from_millis(1);
@@ -289,6 +291,28 @@ async fn a_secret_that_is_gone_stays_what_it_was() {
         following.config().organizations["acme"].secret,
         Secret::new("the-second-secret-of-acme").ok()
     );
+    assert_eq!(following.handle.status().rejected, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signing_key_that_is_gone_goes_on_signing() {
+    let following = follow().await;
+    following.disk.write("key", KEY);
+    following.disk.acme(&format!("signing_key = {{ file = \"../key\" }}\n{OPS}"));
+    assert_eq!(following.handle.reload().await.unwrap().changes, ["acme: signing key added"]);
+    let first = SigningKey::new(KEY).ok();
+    let gone: [fn(Memory) -> Memory; 3] =
+        [|m| m.without("key"), |m| m.file("key", ""), |m| m.file("key", &KEY[..20])];
+    for (number, change) in (1..).zip(gone) {
+        following.disk.change(change);
+        following.hint().await;
+        assert_eq!(following.config().organizations["acme"].signing_key, first);
+        assert_eq!(following.handle.status().rejections, number);
+    }
+    let second = format!("whsec_{}", "A".repeat(40));
+    following.disk.write("key", &second);
+    following.hint().await;
+    assert_eq!(following.config().organizations["acme"].signing_key, SigningKey::new(&second).ok());
     assert_eq!(following.handle.status().rejected, None);
 }
 

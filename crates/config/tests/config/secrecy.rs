@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use aquarium_config::{Secret, diff, load};
+use aquarium_config::{Memory, Secret, SigningKey, diff, load};
 use proptest::prelude::*;
 
-use super::{config, directory, errors};
+use super::{KEY, config, directory, errors};
 
 /// What must not be seen. No part of it is anywhere else.
 const HIDDEN: &str = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7";
@@ -14,6 +14,8 @@ const HIDDEN: &str = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7";
 const ACME: &str = r#"version = 1
 secret = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7"
 secert = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7"
+signing_key = "whsec_Zq7Zq7Zq7Zq7Zq7Zq7Zq7"
+signing_kye = "whsec_Zq7Zq7Zq7Zq7Zq7Zq7Zq7"
 
 [projects.p.webhooks.inline]
 url = "https://user:Zq7Zq7Zq7Zq7Zq7Zq7Zq7@x.example.com/"
@@ -55,7 +57,7 @@ fn all_that_is_said(acme: &[u8]) -> String {
 fn a_secret_in_the_wrong_place_is_refused_without_being_told() {
     let said = all_that_is_said(ACME.as_bytes());
     assert!(!said.contains("Zq7"), "{said}");
-    assert_eq!(said.matches("must not stand in the configuration itself").count(), 4, "{said}");
+    assert_eq!(said.matches("must not stand in the configuration itself").count(), 8, "{said}");
 }
 
 #[test]
@@ -100,16 +102,98 @@ fn a_secret_that_is_none_is_refused_since_sending_without_it_would_be_worse() {
     }
 }
 
+/// A configuration whose signing key is in a file with this content.
+fn signed_with(content: &str) -> Memory {
+    directory("", "signing_key = { file = \"../signing-keys/acme\" }").file("signing-keys/acme", content)
+}
+
+#[test]
+fn a_signing_key_is_read_and_not_told() {
+    let text = |part: &str| format!("whsec_{}", part.repeat(12));
+    let (old, new) = (config(&signed_with(&text("Zq7"))), config(&signed_with(&(text("Zq8") + "\r\n"))));
+    let key = old.organizations["acme"].signing_key.clone();
+    assert_eq!(key, SigningKey::new(&text("Zq7")).ok());
+    assert_eq!(key.unwrap().expose().len(), 27);
+    let changes = diff(&old, &new);
+    let said = format!("{old:?} {new:?} {changes:?} {changes}");
+    for part in ["Zq7", "Zq8", "whsec", "102, 174"] {
+        assert!(!said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn a_signing_key_that_is_none_is_refused_without_being_told() {
+    const CUT_OFF: &str = "its base64 is cut off, or not padded with \"=\" (RFC 4648, section 4)";
+    const PREFIX: &str = "it does not start with \"whsec_\"";
+    let character = |position: usize| {
+        format!(
+            "its character {position} is not base64 (RFC 4648, section 4: letters, digits, \"+\" and \"/\")"
+        )
+    };
+    let (key, ten) = ("Zq7".repeat(12), "Zq7".repeat(10));
+    for (content, reason) in [
+        ("", "it is empty"),
+        ("\n", "it is empty"),
+        (&key, PREFIX),
+        (&format!("whpk_{key}"), PREFIX),
+        (&format!("WHSEC_{key}"), PREFIX),
+        (&format!(" whsec_{key}"), PREFIX),
+        (&format!("whsec_{ten}"), CUT_OFF),
+        (&format!("whsec_{key}Zq"), CUT_OFF),
+        (&format!("whsec_{key}Zq7"), CUT_OFF),
+        (&format!("whsec_{key}="), CUT_OFF),
+        (&format!("whsec_{key}Z==="), CUT_OFF),
+        (&format!("whsec_{key}Zr=="), CUT_OFF),
+        (&format!("whsec_Zq==Zq7={key}"), &character(9)),
+        (&format!("whsec_Zq7-{key}Zq7"), &character(10)),
+        (&format!("whsec_{key}\n\n"), &character(43)),
+        ("whsec_", "it has 0 bytes, which is too few; accepted: 24 to 64"),
+        (&format!("whsec_{ten}Y="), "it has 23 bytes, which is too few; accepted: 24 to 64"),
+        (&format!("whsec_{key}{key}{key}"), "it has 81 bytes, which is too many; accepted: 24 to 64"),
+        (
+            &format!("whsec_{key}{key}Zq7Zq7Zq7Zq7ZqY="),
+            "it has 65 bytes, which is too many; accepted: 24 to 64",
+        ),
+    ] {
+        let errors = errors(&signed_with(content));
+        let said = errors.to_string();
+        let expected = format!("signing-keys/acme\" holds no usable signing key: {reason}");
+        assert!(said.ends_with(&expected), "{content:?}: {said}");
+        let rendered: String = errors.diagnostics.iter().map(|d| d.render(false)).collect();
+        assert!(!format!("{said}{errors:?}{rendered}").contains("Zq7"), "{said}");
+    }
+    for length in [24, 64] {
+        let text = format!("whsec_{}", data_encoding::BASE64.encode(&vec![7; length]));
+        assert!(config(&signed_with(&text)).organizations["acme"].signing_key.is_some());
+    }
+}
+
+#[test]
+fn a_signing_key_that_every_request_would_tell_is_refused() {
+    let acme = "secret = { file = \"../signing-keys/acme\" }\nsigning_key = { env = \"KEY\" }";
+    let key = format!("whsec_{}", "Zq7".repeat(12));
+    for secret in [&*key, &key["whsec_".len()..]] {
+        let source = directory("", acme).file("signing-keys/acme", secret).variable("KEY", &key);
+        let said = errors(&source).to_string();
+        assert_eq!(
+            said,
+            "organizations/acme.toml:3:23: environment variable \"KEY\" is the secret too, \
+             which every request carries: whoever gets one could sign"
+        );
+    }
+}
+
 #[test]
 fn only_a_secret_that_strangers_may_read_is_warned_about() {
     let warnings = |mode: u32, mount: bool| {
-        let acme = "secret = { file = \"../secrets/acme\" }";
-        let secret = "correct-horse-battery-staple";
-        let source = directory("", acme).file_with_mode("secrets/acme", secret, mode);
+        let acme = "secret = { file = \"../secrets/acme\" }\nsigning_key = { file = \"../secrets/key\" }";
+        let source = directory("", acme)
+            .file_with_mode("secrets/acme", "correct-horse-battery-staple", mode)
+            .file_with_mode("secrets/key", KEY, mode);
         let source = if mount { source.file("secrets/..data", "") } else { source };
         super::loaded(&source).warnings.len()
     };
-    assert_eq!([warnings(0o600, false), warnings(0o640, false), warnings(0o644, false)], [0, 0, 1]);
+    assert_eq!([warnings(0o600, false), warnings(0o640, false), warnings(0o644, false)], [0, 0, 2]);
     assert_eq!(warnings(0o644, true), 0, "a Kubernetes mount is 0644 by default");
 }
 

@@ -13,7 +13,8 @@ fn config(aquarium: &str, acme: &str, secret: &str) -> Config {
     let files = Memory::new()
         .file("c/aquarium.toml", format!("version = 1\n{aquarium}"))
         .file("c/organizations/acme.toml", acme)
-        .variable("SECRET", secret);
+        .variable("SECRET", secret)
+        .variable("KEY", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     load("c".as_ref(), &files).unwrap().config
 }
 
@@ -40,6 +41,7 @@ fn an_attempt_is_made_anew_when_its_webhook_its_secret_or_the_way_out_changes_an
     for (related, what) in [
         (config("", ACME, "second-secret-0123456789"), "secret"),
         (config("", &ACME.replace("secret = { env = \"SECRET\" }\n", ""), SECRET), "no secret"),
+        (config("", &format!("signing_key = {{ env = \"KEY\" }}\n{ACME}"), SECRET), "signing key"),
         (config("", &ACME.replace("ops.example", "new.example"), SECRET), "URL"),
         (config("", &ACME.replacen("[\"*\"]", "[\"*\"]\nactive = false", 1), SECRET), "inactive"),
         (config("[egress]\nallow = [\"10.0.0.0/8\"]", ACME, SECRET), "networks"),

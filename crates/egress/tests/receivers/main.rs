@@ -44,6 +44,7 @@ fn message() -> Message {
         attempt: 3,
         at: AT,
         secret: Some(HeaderValue::from_static("0123456789abcdef")),
+        signing_key: None,
     }
 }
 
@@ -84,6 +85,7 @@ async fn a_request_has_the_contracts_headers_and_the_exact_body() {
     ] {
         assert_eq!(received.headers_named(name), [value.as_bytes()], "{name}");
     }
+    assert_eq!(received.header("webhook-signature"), None, "there was no key");
 }
 
 #[tokio::test]

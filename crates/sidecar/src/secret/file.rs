@@ -1,7 +1,7 @@
-//! Writes the file of a secret, as a whole or not at all.
+//! Writes the file of a secret or of a signing key, as a whole or not at all.
 //!
-//! The secret is written to a file of its own, which then takes the place of the previous one: whoever reads at that
-//! moment gets one secret or the other. Nobody but the owner can read it at any time. If anything fails before that,
+//! It is written to a file of its own, which then takes the place of the previous one: whoever reads at that
+//! moment gets the one or the other. Nobody but the owner can read it at any time. If anything fails before that,
 //! the previous file is what it was, and nothing is left behind.
 
 use std::fs::{self, DirBuilder, File, Metadata, Permissions};
@@ -11,7 +11,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use aquarium_config::Secret;
 use tempfile::{Builder, NamedTempFile};
 
 /// How many symbolic links are followed: as many as Linux does (`path_resolution(7)`).
@@ -26,14 +25,14 @@ pub(crate) struct Written {
     pub(crate) synced: anyhow::Result<()>,
 }
 
-/// Writes a secret to a file that only its owner may read, and makes its directory if there is none.
+/// Writes a secret text to a file that only its owner may read, and makes its directory if there is none.
 ///
 /// A file that is there is replaced if `replace`, and the new one belongs to the same owner and group. A symbolic link
 /// stays, and what it leads to is replaced or made.
 ///
 /// # Errors
 /// There is a file and `replace` is not set, or the new file cannot be written. The previous one is as it was then.
-pub(crate) fn write(path: &Path, secret: &Secret, replace: bool) -> anyhow::Result<Written> {
+pub(crate) fn write(path: &Path, text: &str, replace: bool) -> anyhow::Result<Written> {
     let target = follow(path)?;
     let previous = previous(&target)?;
     if previous.is_some() && !replace {
@@ -46,7 +45,7 @@ pub(crate) fn write(path: &Path, secret: &Secret, replace: bool) -> anyhow::Resu
         .mode(0o700)
         .create(directory)
         .with_context(|| format!("cannot create the directory {}", directory.display()))?;
-    let file = temporary(directory, secret, previous.as_ref())
+    let file = temporary(directory, text, previous.as_ref())
         .with_context(|| format!("cannot write a new file for {}", target.display()))?;
     put(file, &target, replace)?;
     // A directory that was made is a name in another one.
@@ -58,11 +57,7 @@ pub(crate) fn write(path: &Path, secret: &Secret, replace: bool) -> anyhow::Resu
 }
 
 /// A finished file that is not in its place yet. It is deleted when it is dropped.
-fn temporary(
-    directory: &Path,
-    secret: &Secret,
-    previous: Option<&Metadata>,
-) -> anyhow::Result<NamedTempFile> {
+fn temporary(directory: &Path, text: &str, previous: Option<&Metadata>) -> anyhow::Result<NamedTempFile> {
     let mut file = Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(directory)?;
     if let Some(previous) = previous {
         keep_owner(file.as_file(), previous).with_context(|| {
@@ -70,7 +65,7 @@ fn temporary(
             format!("it cannot be given to user {user} and group {group}, whose file is there")
         })?;
     }
-    writeln!(file, "{}", secret.expose())?;
+    writeln!(file, "{text}")?;
     file.as_file().sync_all()?;
     Ok(file)
 }
@@ -88,7 +83,7 @@ fn put(file: NamedTempFile, target: &Path, replace: bool) -> anyhow::Result<()> 
 
 fn exists(path: &Path) -> String {
     format!(
-        "{} exists already, and is left as it is; --replace puts a new secret in its place, \
+        "{} exists already, and is left as it is; --replace puts a new one in its place, \
          and the one that is there stops being valid",
         path.display()
     )
@@ -140,8 +135,7 @@ mod tests {
     fn a_file_that_was_made_meanwhile_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("acme");
-        let secret = Secret::new("a-secret-that-came-late").unwrap();
-        let file = temporary(directory.path(), &secret, None).unwrap();
+        let file = temporary(directory.path(), "a-secret-that-came-late", None).unwrap();
         fs::write(&target, "correct-horse-battery-staple\n").unwrap();
 
         let refused = put(file, &target, false).unwrap_err();

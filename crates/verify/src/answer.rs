@@ -1,4 +1,36 @@
-//! What a call that is not genuine is answered: always the same, whatever is wrong with it.
+//! What is answered to a call that is not genuine.
 
-/// The body of the 401, as `application/problem+json` (RFC 9457).
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::verifier::Rejection;
+
+/// The body of the answer.
 pub(crate) const UNAUTHORIZED: &str = r#"{"type":"about:blank","title":"Unauthorized","status":401}"#;
+/// The type of that body, and of every other that tells of a problem (RFC 9457).
+pub(crate) const PROBLEM: &str = "application/problem+json";
+/// The scheme of the challenge. A 401 has to carry one (RFC 9110, section 15.5.2).
+pub(crate) const CHALLENGE: &str = "Aquarium-Secret";
+
+impl Rejection {
+    /// The answer to a call that was rejected: a 401 that is the same for every reason. Who has no secret learns nothing
+    /// from it.
+    ///
+    /// Middleware and extractors answer with it by themselves. Without them, give its body the type that you need:
+    ///
+    /// ```
+    /// use aquarium_verify::Rejection;
+    ///
+    /// let answer: http::Response<Vec<u8>> = Rejection::Missing.response().map(Vec::from);
+    /// assert_eq!(answer.status(), 401);
+    /// assert_eq!(answer.headers()["www-authenticate"], "Aquarium-Secret");
+    /// assert_eq!(answer.body(), br#"{"type":"about:blank","title":"Unauthorized","status":401}"#);
+    /// ```
+    pub fn response(self) -> Response<&'static str> {
+        let mut response = Response::new(UNAUTHORIZED);
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+        response
+    }
+}

@@ -29,9 +29,12 @@
 
 #[cfg(feature = "actix")]
 pub mod actix;
-#[cfg(feature = "actix")]
 mod answer;
+#[cfg(feature = "axum")]
+pub mod axum;
 mod secrets;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod verifier;
 
 pub use secrets::{InvalidSecret, Secrets};

@@ -80,19 +80,34 @@ impl Verifier {
         let (index, label) = secrets.find(value).ok_or(Rejection::Wrong)?;
         Ok(Verified { index, label: label.cloned() })
     }
+}
 
-    /// The same for middleware and extractors: tells the operator why a call is rejected.
-    #[cfg(feature = "actix")]
+/// For middleware and extractors, which answer by themselves.
+#[cfg(any(feature = "actix", feature = "tower"))]
+impl Verifier {
+    /// Checks a call, and tells why it is rejected if it is.
+    #[cfg(feature = "tower")]
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<Verified, Rejection> {
+        self.check_values(headers.get_all(SECRET_HEADER).iter().map(http::HeaderValue::as_bytes))
+    }
+
+    /// The same for the values of every [`SECRET_HEADER`] of the call.
     pub(crate) fn check_values<'v>(
         &self,
         values: impl IntoIterator<Item = &'v [u8]>,
     ) -> Result<Verified, Rejection> {
-        self.verify_values(values).inspect_err(|&rejection| {
-            tracing::warn!(target: "aquarium_verify", "rejected a webhook call: {rejection}");
+        self.verify_values(values).inspect_err(|rejection| {
+            tracing::warn!(target: "aquarium_verify", reason = %rejection, "rejected a call");
             if let Some(tell) = &self.on_rejection {
-                tell(rejection);
+                tell(*rejection);
             }
         })
+    }
+
+    /// Whether they are clones of one another.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is(&self, other: &Verifier) -> bool {
+        Arc::ptr_eq(&self.secrets, &other.secrets)
     }
 }
 

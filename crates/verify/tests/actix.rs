@@ -97,7 +97,7 @@ fn every_call_that_is_not_genuine_has_the_same_answer_and_only_the_operator_lear
     assert!(calls.try_recv().is_err() && told.try_recv().is_err());
 
     let log = LOG.text();
-    assert!(log.contains("rejected a webhook call: the X-Aquarium-Secret header holds no accepted"), "{log}");
+    assert!(log.contains("rejected a call reason=the X-Aquarium-Secret header holds no accepted"), "{log}");
     assert!(log.contains("WARN aquarium_verify: "), "{log}");
     assert!(!log.contains("-secret-of-acme") && !log.contains("llll"), "{log}");
 }

@@ -25,17 +25,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What it does not tell: that a call is new. Calls are repeated when an answer was lost; deduplicate on `Webhook-Id`.
+//! What it does not tell: that a call is new. Calls are repeated when an answer was lost; a [`Guard`] deduplicates on
+//! `Webhook-Id`.
 
 #[cfg(feature = "actix")]
 pub mod actix;
 mod answer;
 #[cfg(feature = "axum")]
 pub mod axum;
+mod first;
+mod guard;
+mod load;
 mod secrets;
+#[cfg(feature = "signature")]
+pub mod signature;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod verifier;
+#[cfg(feature = "watch")]
+mod watch;
 
+pub use guard::{Claim, Guard, Repeated};
+pub use load::LoadError;
 pub use secrets::{InvalidSecret, Secrets};
 pub use verifier::{Rejection, SECRET_HEADER, Verified, Verifier};
+#[cfg(feature = "watch")]
+pub use watch::{Change, Following};

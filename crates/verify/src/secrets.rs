@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use subtle::ConstantTimeEq as _;
+use zeroize::ZeroizeOnDrop;
+
+use crate::first::First;
+use crate::load::{self, LoadError};
 
 /// What begins a secret that is given as its SHA-256.
 const HASHED: &str = "sha256:";
-/// The most that a file of secrets may have, in bytes.
-const MAX_FILE: u64 = 64 * 1024;
 
 /// One or several secrets, each of which is accepted. Cheap to clone.
 ///
@@ -99,14 +100,9 @@ impl Secrets {
     /// # Errors
     /// As those of [`Secrets::new`]; or a line has more than a label and a secret.
     pub fn parse(text: &str) -> Result<Secrets, InvalidSecret> {
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("# "));
-        Self::collect(lines.enumerate().map(|(index, line)| {
-            let mut words = line.split_ascii_whitespace();
-            match (words.next(), words.next(), words.next()) {
-                (Some(label), Some(secret), None) => accepted(index, secret, Some(label.into())),
-                (Some(secret), None, None) => accepted(index, secret, None),
-                _ => Err(InvalidSecret::Words { index }),
-            }
+        Self::collect(load::lines(text).enumerate().map(|(index, line)| {
+            let (label, secret) = line.ok_or(InvalidSecret::Words { index })?;
+            accepted(index, secret, label.map(Into::into))
         }))
     }
 
@@ -115,12 +111,7 @@ impl Secrets {
     /// # Errors
     /// The variable is not set, is not text, or [`Secrets::parse`] refuses it.
     pub fn from_env(name: &str) -> Result<Secrets, LoadError> {
-        let unusable = |reason: String| LoadError { from: format!("environment variable {name}"), reason };
-        match std::env::var(name) {
-            Ok(text) => Self::parse(&Zeroizing::new(text)).map_err(|error| unusable(error.to_string())),
-            Err(std::env::VarError::NotPresent) => Err(unusable("it is not set".to_owned())),
-            Err(std::env::VarError::NotUnicode(_)) => Err(unusable("it is not text".to_owned())),
-        }
+        load::from_env(name, Self::parse)
     }
 
     /// The secrets in a file of at most 64 KiB, as [`Secrets::parse`] reads them.
@@ -128,10 +119,7 @@ impl Secrets {
     /// # Errors
     /// The file cannot be read, is not UTF-8 text, is too large, or [`Secrets::parse`] refuses it.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Secrets, LoadError> {
-        let path = path.as_ref();
-        let text = read(path).map_err(|reason| LoadError { from: path.display().to_string(), reason })?;
-        let parsed = Self::parse(&text);
-        parsed.map_err(|error| LoadError { from: path.display().to_string(), reason: error.to_string() })
+        load::from_file(path.as_ref(), Self::parse)
     }
 
     fn collect(
@@ -144,21 +132,20 @@ impl Secrets {
     /// Which of the secrets was presented; the first one, if several are equal.
     ///
     /// Every secret is compared to its end, whether or not one before it matched.
-    pub(crate) fn find(&self, presented: &[u8]) -> Option<(usize, Option<&Arc<str>>)> {
+    pub(crate) fn find(&self, presented: &[u8]) -> Option<(usize, Option<Arc<str>>)> {
         // It cannot be one of them. The limit is no secret, and hashing what is sent for ever would cost time.
         if presented.len() > Self::MAX {
             return None;
         }
         let presented = digest(presented);
-        let (mut found, mut index) = (Choice::from(0), 0_u64);
-        for (at, secret) in (0_u64..).zip(self.0.iter()) {
-            let equal = secret.digest.ct_eq(&presented);
-            index.conditional_assign(&at, equal & !found);
-            found |= equal;
+        let mut first = First::new();
+        for (index, secret) in (0..).zip(self.0.iter()) {
+            first.tell(index, secret.digest.ct_eq(&presented));
         }
-        // It is less than the length of a slice.
-        let index = bool::from(found).then_some(index as usize)?;
-        Some((index, self.0[index].label.as_ref()))
+        let (found, index) = first.get();
+        // Taken whether or not it was found, so that the way to either answer is the same.
+        let label = self.0[index].label.clone();
+        found.then_some((index, label))
     }
 }
 
@@ -210,33 +197,6 @@ fn unhex(hex: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(digits, 16).ok()?;
     }
     Some(bytes)
-}
-
-fn read(path: &Path) -> Result<Zeroizing<String>, String> {
-    use std::io::Read as _;
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let size = file.metadata().map_or(0, |metadata| metadata.len()).min(MAX_FILE) + 1;
-    // Room for all of it at once: a buffer that grows leaves copies of the secret behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or_default()));
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("it has more than {MAX_FILE} bytes"));
-    }
-    match String::from_utf8(std::mem::take(&mut *bytes)) {
-        Ok(text) => Ok(Zeroizing::new(text)),
-        Err(error) => {
-            error.into_bytes().zeroize();
-            Err("it is not UTF-8 text".to_owned())
-        }
-    }
-}
-
-/// Why [`Secrets`] cannot be read from where they are. It repeats nothing of them.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{from}: {reason}")]
-pub struct LoadError {
-    from: String,
-    reason: String,
 }
 
 /// Why [`Secrets`] cannot be made of what was given. It repeats nothing of it.
@@ -332,9 +292,7 @@ mod tests {
         let secrets =
             Secrets::labelled([("new", "another-horse-another-battery"), ("old", &format!("sha256:{hash}"))]);
         let secrets = secrets.unwrap();
-        let found = |presented: &str| {
-            secrets.find(presented.as_bytes()).map(|(index, label)| (index, label.cloned()))
-        };
+        let found = |presented: &str| secrets.find(presented.as_bytes());
         assert_eq!(found(secret), Some((1, Some("old".into()))));
         assert_eq!(found(&hash), None, "the hash itself is no secret");
         assert_eq!(found(&format!("sha256:{hash}")), None);

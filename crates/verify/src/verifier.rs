@@ -78,7 +78,7 @@ impl Verifier {
         }
         let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone();
         let (index, label) = secrets.find(value).ok_or(Rejection::Wrong)?;
-        Ok(Verified { index, label: label.cloned() })
+        Ok(Verified { index, label })
     }
 }
 

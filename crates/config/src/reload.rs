@@ -11,6 +11,7 @@ mod files;
 mod status;
 mod watcher;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
@@ -129,7 +130,8 @@ pub struct Reloader<T> {
     attempted: Arc<Inputs>,
     /// What the configuration in force was made from.
     in_force: Arc<Inputs>,
-    warnings: Vec<Diagnostic>,
+    /// Those of the last configuration, as they were logged.
+    warnings: BTreeSet<String>,
     watched: Result<(), String>,
 }
 
@@ -170,7 +172,7 @@ impl<T: Target> Reloader<T> {
             status,
             attempted: inputs.clone(),
             in_force: inputs,
-            warnings,
+            warnings: warnings.iter().map(ToString::to_string).collect(),
             watched: Ok(()),
         };
         (reloader, Handle { config: configs, status: statuses, requests: asked })
@@ -249,7 +251,7 @@ impl<T: Target> Reloader<T> {
     /// Reads the files once, and puts them in force if they are good and new.
     async fn round(&mut self) -> Answer {
         let mut finding = self.read(Some(self.attempted.clone())).await;
-        if matches!(finding, Some(Finding::Invalid(_))) {
+        if finding.as_ref().is_some_and(Finding::is_doubtful) {
             sleep(SETTLE).await;
             finding = self.read(None).await;
         }
@@ -354,11 +356,11 @@ impl<T: Target> Reloader<T> {
 
     /// Logs the warnings that the last configuration did not have.
     fn warn(&mut self, warnings: Vec<Diagnostic>) {
-        let news = warnings.iter().filter(|warning| !self.warnings.contains(warning));
-        for warning in news.take(TOLD) {
-            warn!("{warning}");
+        let lines: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        for line in lines.iter().filter(|line| !self.warnings.contains(*line)).take(TOLD) {
+            warn!("{line}");
         }
-        self.warnings = warnings;
+        self.warnings = lines.into_iter().collect();
     }
 
     fn note_watched(&mut self, watched: Result<(), WatchError>) {

@@ -51,3 +51,8 @@ pub use secrets::{InvalidSecret, Secrets};
 pub use verifier::{Rejection, SECRET_HEADER, Verified, Verifier};
 #[cfg(feature = "watch")]
 pub use watch::{Change, Following};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
-use zeroize::ZeroizeOnDrop;
+use zeroize::Zeroizing;
 
 use crate::first::First;
 use crate::load::{self, LoadError};
@@ -39,10 +39,8 @@ const HASHED: &str = "sha256:";
 #[derive(Clone)]
 pub struct Secrets(Arc<[Accepted]>);
 
-#[derive(ZeroizeOnDrop)]
 struct Accepted {
-    digest: [u8; 32],
-    #[zeroize(skip)]
+    digest: Zeroizing<[u8; 32]>,
     label: Option<Arc<str>>,
 }
 
@@ -164,7 +162,7 @@ fn accepted(index: usize, secret: &str, label: Option<Arc<str>>) -> Result<Accep
             digest(secret.as_bytes())
         }
     };
-    Ok(Accepted { digest, label })
+    Ok(Accepted { digest: Zeroizing::new(digest), label })
 }
 
 fn check(index: usize, secret: &str) -> Result<(), InvalidSecret> {

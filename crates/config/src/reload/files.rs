@@ -1,5 +1,6 @@
 //! The files as the reload task sees them. All of it blocks.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,6 +31,17 @@ pub(super) struct Candidate {
     pub(super) needs_restart: Vec<&'static str>,
     pub(super) warnings: Vec<Diagnostic>,
     pub(super) inputs: Inputs,
+}
+
+impl Finding {
+    /// Whether it may be that somebody is in the middle of writing: something is wrong, or an organization is gone.
+    pub(super) fn is_doubtful(&self) -> bool {
+        match self {
+            Finding::Unchanged => false,
+            Finding::Invalid(_) => true,
+            Finding::Valid(candidate) => !candidate.diff.organizations_removed.is_empty(),
+        }
+    }
 }
 
 impl Files {
@@ -66,12 +78,18 @@ impl Files {
 
     /// Watches where these were found.
     pub(super) fn watch(&self, inputs: &Inputs) -> Result<(), WatchError> {
-        self.watcher().watch(inputs)
+        self.watching(|watch| watch.watch(inputs))
     }
 
     /// Watches what is to be watched, also where it could not be until now, or something else has taken its place.
     pub(super) fn renew_watch(&self) -> Result<(), WatchError> {
-        self.watcher().renew()
+        self.watching(|watch| watch.renew())
+    }
+
+    /// A watcher whose thread has died panics when it is asked for something: the files are read all the same.
+    fn watching(&self, ask: impl FnOnce(&mut dyn Watch) -> Result<(), WatchError>) -> Result<(), WatchError> {
+        let asked = catch_unwind(AssertUnwindSafe(|| ask(&mut **self.watcher())));
+        asked.unwrap_or_else(|_| Err(WatchError("the watcher broke off".to_owned())))
     }
 
     fn watcher(&self) -> MutexGuard<'_, Box<dyn Watch>> {

@@ -82,7 +82,9 @@ impl Watch for Watcher {
     }
 
     fn renew(&mut self) -> Result<(), WatchError> {
-        self.0.lock().unwrap().map_or(Ok(()), |reason| Err(WatchError(reason.to_owned())))
+        let reason = *self.0.lock().unwrap();
+        assert_ne!(reason, Some("panic"), "this watcher breaks off on purpose");
+        reason.map_or(Ok(()), |reason| Err(WatchError(reason.to_owned())))
     }
 }
 
@@ -468,6 +470,11 @@ async fn failing_to_watch_is_no_failure_to_follow() {
     assert_eq!(watched.unwrap_err(), "the configuration's files cannot be watched: there is no room");
     following.disk.acme(&format!("{OPS}timeout = \"3s\""));
     following.next().await;
+    *following.watcher.0.lock().unwrap() = Some("panic");
+    following.disk.acme(OPS);
+    following.next().await;
+    let watched = following.handle.status().watched.clone();
+    assert_eq!(watched.unwrap_err(), "the configuration's files cannot be watched: the watcher broke off");
     *following.watcher.0.lock().unwrap() = None;
     sleep(POLL).await;
     assert_eq!(following.handle.status().watched, Ok(()));

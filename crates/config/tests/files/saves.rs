@@ -80,6 +80,7 @@ async fn an_organization_whose_file_is_gone_for_a_moment_comes_back() {
     following.files.write(ACME, acme("second"));
     following.comes("second").await;
     assert_eq!(following.rejections(), 0);
+    following.came(&[NEW_URL]);
 }
 
 /// All at once, since each takes its time.

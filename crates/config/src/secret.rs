@@ -34,12 +34,14 @@ impl Secret {
     pub const MIN: usize = 16;
     /// The most characters of a secret: it travels in a header.
     pub const MAX: usize = 1024;
+    /// What no secret begins with: receivers take it for the mark of a hash.
+    const HASHED: &str = "sha256:";
 
     /// The secret made of `text`.
     ///
     /// # Errors
     /// It must be [`Secret::MIN`] to [`Secret::MAX`] visible ASCII characters (0x21 to 0x7e), so that it fits into a
-    /// header as it is.
+    /// header as it is, and not begin with `sha256:`, by which receivers know the hash of a secret.
     pub fn new(text: impl Into<String>) -> Result<Secret, InvalidSecret> {
         let text = Zeroizing::new(text.into());
         if text.is_empty() {
@@ -50,6 +52,8 @@ impl Secret {
             Err(InvalidSecret::TooShort { length: text.len() })
         } else if text.len() > Self::MAX {
             Err(InvalidSecret::TooLong { length: text.len() })
+        } else if text.starts_with(Self::HASHED) {
+            Err(InvalidSecret::Hashed)
         } else {
             Ok(Secret(text))
         }
@@ -85,6 +89,9 @@ pub enum InvalidSecret {
         /// How many characters it has.
         length: usize,
     },
+    /// It is the hash of a secret, or looks like one to a receiver.
+    #[error("it begins with \"sha256:\", which marks the hash of a secret; write the secret itself")]
+    Hashed,
     /// It holds a character that does not fit into a header.
     #[error("its character {position} is not visible ASCII (0x21 to 0x7e)")]
     Character {

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Handler, Problem, json as answer};
-use crate::ingest::Token;
+use crate::ingest::check_token;
 
 /// What there is, for who asked for something else.
 const PATHS: &str = "/livez, /readyz, /v1/config and /v1/config/reload";
@@ -41,9 +41,7 @@ impl Admin {
                 _ => Err(Problem::method("GET")),
             };
         }
-        if let Some(token) = admin.token.as_ref().and_then(Token::new) {
-            token.check(headers)?;
-        }
+        check_token(admin.token.as_ref(), headers)?;
         match (path, method) {
             ("/v1/config", &Method::GET) => {
                 Ok(answer(StatusCode::OK, &described(&self.configuration.status())))

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::http::{Answer, BodyError, Handler, Problem, read};
 use submit::Drafted;
-pub(crate) use token::Token;
+pub(crate) use token::check_token;
 
 /// The most that a batch may hold.
 const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
@@ -70,9 +70,7 @@ impl<Q: Queue> Ingest<Q> {
     /// Judges a request by its head: where it goes, and how large its body may be.
     fn admit<'a>(&self, parts: &'a Parts) -> Result<(Target<'a>, usize), Problem> {
         let config = self.config.borrow();
-        if let Some(token) = config.ingest.token.as_ref().and_then(Token::new) {
-            token.check(&parts.headers)?;
-        }
+        check_token(config.ingest.token.as_ref(), &parts.headers)?;
         let target = target(parts.uri.path(), parts.uri.query())?;
         if parts.method != Method::POST {
             return Err(Problem::method("POST"));

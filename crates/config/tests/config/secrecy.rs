@@ -92,6 +92,10 @@ fn a_secret_that_is_none_is_refused_since_sending_without_it_would_be_worse() {
     for (content, reason) in [
         ("", "it is empty"),
         ("\n", "it is empty"),
+        (
+            "sha256:cbe6beb26479b568e5f15b50217c6c83c0ee051dc4e522b9840d8e291d6aaf46\n",
+            "it begins with \"sha256:\", which marks the hash of a secret; write the secret itself",
+        ),
         ("too-short\n", "it has 9 characters, which is too few; accepted: 16 or more"),
         ("two lines\nof a secret\n", "its character 4 is not visible ASCII (0x21 to 0x7e)"),
         ("0123456789abcdef\n\n", "its character 17 is not visible ASCII (0x21 to 0x7e)"),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use aquarium_event::Event;
-use aquarium_verify::actix::{VerifyWebhooks, Webhook, WebhookConfig};
+use aquarium_verify::actix::{Limits, VerifyWebhooks, Webhook};
 use aquarium_verify::{Secrets, Verifier};
 
 /// What is done with a call.
@@ -24,7 +24,7 @@ pub fn server(listener: TcpListener, verifier: Verifier, on_call: Arc<OnCall>) -
     let server = HttpServer::new(move || {
         let hooks = web::scope("/hooks")
             .wrap(VerifyWebhooks::new(verifier.clone()))
-            .app_data(WebhookConfig::default().timeout(Duration::from_secs(5)))
+            .app_data(Limits::default().time(Duration::from_secs(5)))
             .app_data(on_call.clone())
             .route("/aquarium", web::post().to(receive));
         App::new().service(hooks)

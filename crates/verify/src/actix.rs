@@ -33,6 +33,25 @@
 //! # }
 //! ```
 //!
+//! Where [`VerifyWebhooks`] has verified the call, [`Webhook`] does not ask again. Elsewhere it needs a [`Verifier`] in the
+//! `app_data` of the `App`, the scope or the resource: the verifier itself, not a `web::Data<Verifier>`. Without one no call
+//! passes: each is answered with a 500, and the log says what to add. It takes the body: a handler has no other extractor of
+//! the body beside it. What it refuses is answered, unless the handler takes a `Result<Webhook, `[`Error`]`>`.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use actix_web::{App, HttpResponse, web};
+//! use aquarium_verify::actix::{Limits, Webhook};
+//! use aquarium_verify::{Secrets, Verifier};
+//!
+//! let verifier = Verifier::new(Secrets::new(["correct-horse-battery-staple"]).unwrap());
+//! App::new()
+//!     .app_data(verifier)
+//!     .app_data(Limits::default().size(16 << 20).time(Duration::from_secs(60)))
+//!     .route("/hooks/aquarium", web::post().to(async |_: Webhook| HttpResponse::NoContent()));
+//! ```
+//!
 //! A refused call is answered with a connection that closes, where its body was not read to the end: otherwise actix
 //! reads and discards the rest, for as long as somebody sends it.
 
@@ -41,8 +60,9 @@ mod extract;
 mod middleware;
 
 pub use error::{Error, Reason};
-pub use extract::{Webhook, WebhookConfig};
 pub use middleware::{VerifyService, VerifyWebhooks};
+
+pub use crate::webhook::{Limits, Webhook};
 
 use actix_web::http::header::HeaderMap;
 

@@ -46,11 +46,26 @@
 //! }
 //! ```
 //!
+//! [`Limits`] are an `Extension`:
+//!
+//! ```
+//! use std::time::Duration;
+//! use aquarium_verify::axum::{Limits, Webhook};
+//! use aquarium_verify::{Secrets, Verifier};
+//! use axum::{Extension, Router, routing::post};
+//!
+//! # let verifier = Verifier::new(Secrets::new(["correct-horse-battery-staple"])?);
+//! let limits = Limits::default().size(8 << 20).time(Duration::from_secs(5));
+//! let app: Router = Router::new()
+//!     .route("/hooks", post(async |_: Webhook| {}).layer(Extension(limits)))
+//!     .with_state(verifier);
+//! # Ok::<(), aquarium_verify::InvalidSecret>(())
+//! ```
+//!
 //! [`Verified`] is an extractor too, for handlers that read the body in another way.
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::str::FromStr;
 use std::time::Duration;
 
 use aquarium_event::{Event, NotAnEvent};
@@ -67,74 +82,8 @@ use tokio::time::timeout;
 use crate::answer::PROBLEM;
 use crate::tower::admit;
 use crate::verifier::{Rejection, Verified, Verifier};
-
-/// A genuine call, and the event that it brings.
-///
-/// Deliveries are at least once: when an answer was lost, the same event comes again with the same
-/// [`id`](Webhook::id). Whoever has the secret can leave the headers out; the sidecar sends them all.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Webhook {
-    /// What happened.
-    pub event: Event,
-    /// The body as it came.
-    pub body: Bytes,
-    /// Which of the accepted secrets the call carried.
-    pub verified: Verified,
-    /// `Webhook-Id`: the event, the same in every call that brings it. Deduplicate on it.
-    pub id: Option<String>,
-    /// `Aquarium-Delivery`: the event on its way to this webhook.
-    pub delivery: Option<String>,
-    /// `Aquarium-Attempt`: which attempt of the delivery this is, from 1.
-    pub attempt: Option<u32>,
-    /// `Webhook-Timestamp`: when the attempt was made, in seconds since 1970.
-    pub timestamp: Option<u64>,
-}
-
-/// How much of a body is read, and for how long. They are an extension of the request; without it the defaults apply.
-///
-/// ```
-/// use std::time::Duration;
-/// use aquarium_verify::axum::{Limits, Webhook};
-/// use aquarium_verify::{Secrets, Verifier};
-/// use axum::{Extension, Router, routing::post};
-///
-/// # let verifier = Verifier::new(Secrets::new(["correct-horse-battery-staple"])?);
-/// let limits = Limits::default().size(8 << 20).time(Duration::from_secs(5));
-/// let app: Router = Router::new()
-///     .route("/hooks", post(async |_: Webhook| {}).layer(Extension(limits)))
-///     .with_state(verifier);
-/// # Ok::<(), aquarium_verify::InvalidSecret>(())
-/// ```
-///
-/// The `DefaultBodyLimit` of axum does not count for a [`Webhook`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    size: usize,
-    time: Duration,
-}
-
-impl Default for Limits {
-    /// 1 MiB, which is what the sidecar accepts from an app unless it is configured otherwise; and 15 s, after which it
-    /// waits no longer for an answer.
-    fn default() -> Limits {
-        Limits { size: 1 << 20, time: Duration::from_secs(15) }
-    }
-}
-
-impl Limits {
-    /// The most bytes that a body may have.
-    #[must_use]
-    pub fn size(self, bytes: usize) -> Limits {
-        Limits { size: bytes, ..self }
-    }
-
-    /// How long it may take until the whole body is there.
-    #[must_use]
-    pub fn time(self, time: Duration) -> Limits {
-        Limits { time, ..self }
-    }
-}
+use crate::webhook::is_json;
+pub use crate::webhook::{Limits, Webhook};
 
 /// Why a handler got no [`Webhook`]. As a response it is a problem document (RFC 9457).
 ///
@@ -252,21 +201,13 @@ impl Webhook {
         body: Body,
         limits: Limits,
     ) -> Result<Webhook, Rejected> {
-        if !is_json(headers) {
+        if !is_json(only(headers, CONTENT_TYPE.as_str())) {
             return Err(Rejected::ContentType);
         }
         let read = timeout(limits.time, whole(body, limits.size)).await;
         let body = read.map_err(|_| Rejected::TooSlow { limit: limits.time })??;
         let event = Event::from_slice(&body)?;
-        Ok(Webhook {
-            event,
-            body,
-            verified,
-            id: parsed(headers, "webhook-id"),
-            delivery: parsed(headers, "aquarium-delivery"),
-            attempt: parsed(headers, "aquarium-attempt"),
-            timestamp: parsed(headers, "webhook-timestamp"),
-        })
+        Ok(Webhook::new(event, body, verified, |name| only(headers, name)))
     }
 }
 
@@ -286,15 +227,6 @@ async fn whole(mut body: Body, limit: usize) -> Result<Bytes, Rejected> {
         whole.extend_from_slice(data);
     }
     Ok(whole.into())
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let media_type = only(headers, CONTENT_TYPE.as_str()).and_then(|value| value.split(';').next());
-    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
-}
-
-fn parsed<T: FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {
-    only(headers, name)?.parse().ok()
 }
 
 /// The value of a header that is there once, and is text.

@@ -44,6 +44,8 @@ pub mod tower;
 mod verifier;
 #[cfg(feature = "watch")]
 mod watch;
+#[cfg(any(feature = "actix", feature = "axum"))]
+mod webhook;
 
 pub use guard::{Claim, Guard, Repeated};
 pub use load::LoadError;

@@ -22,7 +22,7 @@ use actix_web::rt::System;
 use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{App, HttpResponse, HttpServer};
 use aquarium_event::Event;
-use aquarium_verify::actix::{Error, Reason, VerifyWebhooks, Webhook, WebhookConfig};
+use aquarium_verify::actix::{Error, Limits, Reason, VerifyWebhooks, Webhook};
 use aquarium_verify::{Rejection, Secrets, Verified, Verifier};
 
 const SECRET: &str = "the-new-secret-of-acme";
@@ -205,7 +205,7 @@ fn a_body_is_refused_by_its_size_before_or_while_it_is_read() {
 fn the_limits_of_a_body_are_those_of_the_app_data() {
     let verifier = verifier();
     let server = Running::configured(move |app| {
-        let config = WebhookConfig::default().limit(100).timeout(Duration::from_millis(400));
+        let config = Limits::default().size(100).time(Duration::from_millis(400));
         app.app_data(verifier.clone()).app_data(config).route("/hooks/aquarium", web::post().to(no_content));
     });
     assert_eq!(server.call(&genuine(&padded(100))).status, 204);

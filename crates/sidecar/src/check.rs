@@ -76,7 +76,7 @@ fn as_json(config: &Config) -> Value {
         "valid": true,
         "ingest": config.ingest.listen.to_string(),
         "admin": config.admin.listen.to_string(),
-        "queue": config.queue.path,
+        "queue": config.queue.path.to_string_lossy(),
         "organizations": config.organizations.keys().map(ToString::to_string).collect::<Vec<_>>(),
         "webhooks": webhooks.collect::<Vec<_>>(),
     })

@@ -13,7 +13,7 @@ use aquarium_queue::{Delivery, Error, Key, Page, Queue, Report, Settlement, Watc
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -83,7 +83,7 @@ pub(crate) struct Exit {
 }
 
 type Claiming = Pin<Box<dyn Future<Output = Result<Page, Error>> + Send>>;
-type Recording = Pin<Box<dyn Future<Output = Key> + Send>>;
+type Recording = Pin<Box<dyn Future<Output = Vec<Key>> + Send>>;
 type Acquiring = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
 
 pub(crate) struct Runner<Q, S> {
@@ -93,6 +93,8 @@ pub(crate) struct Runner<Q, S> {
     target: Target,
     attempts: JoinSet<Attempted>,
     claiming: Option<Claiming>,
+    /// Decided since the lane last waited; recorded together.
+    concluded: Vec<(Settlement, Option<(Watcher, Report)>)>,
     recordings: FuturesUnordered<Recording>,
     slot: Option<OwnedSemaphorePermit>,
     acquiring: Option<Acquiring>,
@@ -115,6 +117,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
             target: Target::new(webhook),
             attempts: JoinSet::new(),
             claiming: None,
+            concluded: Vec::new(),
             recordings: FuturesUnordered::new(),
             slot: None,
             acquiring: None,
@@ -168,8 +171,29 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         }
     }
 
-    /// Waits until something happens, and tells the lane. False if it was only that time has passed.
+    /// Waits until something happens, and tells the lane that and whatever else has happened. False if it was only that
+    /// time has passed.
     async fn wait(&mut self, until: Option<Timestamp>, wants_slot: bool) -> bool {
+        self.record_concluded();
+        let happened = self.next_happening(until, wants_slot).await;
+        self.drain();
+        happened
+    }
+
+    /// Takes what is there without waiting for it: to wait is the expensive part.
+    fn drain(&mut self) {
+        while let Some(attempted) = self.attempts.try_join_next() {
+            self.joined(attempted);
+        }
+        while let Some(Some(keys)) = self.recordings.next().now_or_never() {
+            self.recorded(keys);
+        }
+        while let Ok(offers) = self.inputs.offers.try_recv() {
+            self.offered(offers);
+        }
+    }
+
+    async fn next_happening(&mut self, until: Option<Timestamp>, wants_slot: bool) -> bool {
         if !wants_slot {
             (self.slot, self.acquiring) = (None, None);
         } else if self.slot.is_none() && self.acquiring.is_none() {
@@ -184,11 +208,8 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
             }
         };
         tokio::select! {
-            Some(attempted) = self.attempts.join_next() => match attempted {
-                Ok(attempted) => self.attempted(attempted),
-                Err(error) => error!(webhook = %self.lane.name(), %error, "an attempt broke off"),
-            },
-            Some(key) = self.recordings.next() => self.lane.recorded(key),
+            Some(attempted) = self.attempts.join_next() => self.joined(attempted),
+            Some(keys) = self.recordings.next() => self.recorded(keys),
             page = ready_or_pending(&mut self.claiming) => {
                 self.claiming = None;
                 self.claimed(page);
@@ -251,6 +272,19 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         });
     }
 
+    fn joined(&mut self, attempted: Result<Attempted, JoinError>) {
+        match attempted {
+            Ok(attempted) => self.attempted(attempted),
+            Err(error) => error!(webhook = %self.lane.name(), %error, "an attempt broke off"),
+        }
+    }
+
+    fn recorded(&mut self, keys: Vec<Key>) {
+        for key in keys {
+            self.lane.recorded(key);
+        }
+    }
+
     fn attempted(&mut self, Attempted { key, made }: Attempted) {
         let (now, chance) = (self.shared.clock.now(), &self.shared.chance);
         let Some(made) = made else {
@@ -266,7 +300,14 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         for notice in notices {
             self.log(notice);
         }
-        self.recordings.push(Box::pin(record(self.shared.queue.clone(), settlement, report)));
+        self.concluded.push((settlement, report));
+    }
+
+    fn record_concluded(&mut self) {
+        if !self.concluded.is_empty() {
+            let concluded = std::mem::take(&mut self.concluded);
+            self.recordings.push(Box::pin(record(self.shared.queue.clone(), concluded)));
+        }
     }
 
     fn log(&self, notice: Notice) {
@@ -306,20 +347,21 @@ fn reserve(bodies: &Budget, delivery: &mut Delivery) -> Option<Reserved> {
     reserved
 }
 
-/// Records a settlement, however long the queue is away: what was sent must not be sent again. Whoever watches hears of
+/// Records settlements, however long the queue is away: what was sent must not be sent again. Whoever watches hears of
 /// it when it is durable.
-async fn record<Q: Queue>(queue: Q, settlement: Settlement, report: Option<(Watcher, Report)>) -> Key {
-    let delivery = settlement.delivery;
+async fn record<Q: Queue>(queue: Q, concluded: Vec<(Settlement, Option<(Watcher, Report)>)>) -> Vec<Key> {
+    let (settlements, reports): (Vec<_>, Vec<_>) = concluded.into_iter().unzip();
+    let keys = settlements.iter().map(|settlement| settlement.delivery).collect();
     loop {
-        match queue.settle(settlement.clone()).await {
+        match queue.settle(settlements.clone()).await {
             Ok(()) => break,
-            Err(Error::Closed) => return delivery,
+            Err(Error::Closed) => return keys,
             Err(_) => tokio::time::sleep(QUEUE_RETRY).await,
         }
     }
-    if let Some((watcher, report)) = report {
+    for (watcher, report) in reports.into_iter().flatten() {
         // Whoever watched may have gone, or has heard enough.
         let _ = watcher.try_send(report);
     }
-    delivery
+    keys
 }

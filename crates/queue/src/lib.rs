@@ -45,11 +45,12 @@ pub trait Queue: Clone + Send + Sync + 'static {
     /// [`Error::Full`] and [`Error::Unavailable`] pass with time; [`Error::Conflict`] does not.
     fn accept(&self, submission: Submission) -> impl Future<Output = Result<Accepted, Error>> + Send;
 
-    /// Records what came of a delivery, and returns once that is durable.
+    /// Records what came of deliveries, all or none, and returns once that is durable. Nobody should hurry to wait for
+    /// it: it may be a few milliseconds, so that it is made durable together with what is accepted meanwhile.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: nothing was recorded, and the same settlement can be given again.
-    fn settle(&self, settlement: Settlement) -> impl Future<Output = Result<(), Error>> + Send;
+    /// [`Error::Unavailable`]: nothing was recorded, and the same settlements can be given again.
+    fn settle(&self, settlements: Vec<Settlement>) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Reads pending deliveries of one webhook that are due, those due first coming first.
     ///

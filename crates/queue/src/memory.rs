@@ -234,8 +234,9 @@ impl Queue for Memory {
         Ok(accepted)
     }
 
-    async fn settle(&self, settlement: Settlement) -> Result<(), Error> {
-        self.stored().settle(settlement);
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), Error> {
+        let mut stored = self.stored();
+        settlements.into_iter().for_each(|settlement| stored.settle(settlement));
         Ok(())
     }
 

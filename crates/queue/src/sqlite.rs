@@ -1,7 +1,8 @@
 //! The default engine: one SQLite file.
 //!
 //! One writer thread owns the writing connection. It takes whatever requests are waiting, applies them in one
-//! transaction, and answers all of them after one `fsync` (WAL, `synchronous=FULL`): that is the group commit. A
+//! transaction, and answers all of them after one `fsync` (WAL, `synchronous=FULL`): that is the group commit. It waits
+//! for company for a moment when company is likely, and settlements wait for an accept to join (`writer/gather.rs`). A
 //! reader thread with a connection of its own serves claims, so that reading never waits for a commit.
 //!
 //! After a failed write or `fsync` nothing that the connection believes can be trusted. The writer drops it, answers
@@ -175,8 +176,8 @@ impl Queue for Sqlite {
         self.command(|reply| Command::accept(submission, reply)).await
     }
 
-    async fn settle(&self, settlement: Settlement) -> Result<(), Error> {
-        self.command(|reply| Command::settle(settlement, reply)).await
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), Error> {
+        self.command(|reply| Command::settle(settlements, reply)).await
     }
 
     async fn claim(&self, claim: Claim) -> Result<Page, Error> {

@@ -1,13 +1,16 @@
 //! The writer thread: group commit, and reopening after a failure.
 
 mod apply;
+mod gather;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use aquarium_delivery::{Timestamp, WebhookName};
 use rusqlite::Connection;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -15,6 +18,7 @@ use tracing::{error, info};
 use super::{Options, Reply, schema};
 use crate::{Accepted, Delivery, Error, Purged, Settlement, Submission};
 use apply::Tables;
+use gather::{Decision, Waiting, decide, receive_within};
 
 /// Requests that share one transaction at the most.
 const BATCH: usize = 1_024;
@@ -26,7 +30,7 @@ const LONGEST_REOPEN_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum Command {
     Accept(Job<Submission, Accepted>),
-    Settle(Job<Settlement, ()>),
+    Settle(Job<Vec<Settlement>, ()>),
     Resume(Job<WebhookName, ()>),
     Purge(Job<Purge, Purged>),
 }
@@ -68,8 +72,8 @@ impl Command {
         Command::Accept(Job::new(submission, reply))
     }
 
-    pub(super) fn settle(settlement: Settlement, reply: Reply<()>) -> Self {
-        Command::Settle(Job::new(settlement, reply))
+    pub(super) fn settle(settlements: Vec<Settlement>, reply: Reply<()>) -> Self {
+        Command::Settle(Job::new(settlements, reply))
     }
 
     pub(super) fn resume(webhook: WebhookName, reply: Reply<()>) -> Self {
@@ -83,6 +87,11 @@ impl Command {
         reply: Reply<Purged>,
     ) -> Self {
         Command::Purge(Job::new(Purge { before, configured, limit }, reply))
+    }
+
+    /// Whether its caller waits for it.
+    fn is_urgent(&self) -> bool {
+        !matches!(self, Command::Settle(_))
     }
 
     fn finish(self, failure: Option<&Error>) {
@@ -100,6 +109,10 @@ pub(super) struct Writer {
     options: Options,
     state: State,
     committed: mpsc::Sender<Vec<Delivery>>,
+    /// Where answers are given: see [`Writer::answer`].
+    runtime: Option<Handle>,
+    /// How many urgent requests shared the last commit.
+    previous: usize,
 }
 
 enum State {
@@ -116,13 +129,15 @@ impl Writer {
         committed: mpsc::Sender<Vec<Delivery>>,
     ) -> rusqlite::Result<Self> {
         let tables = Tables::new(&connection, options.max_size)?;
-        Ok(Self { options, state: State::Open { connection, tables }, committed })
+        let state = State::Open { connection, tables };
+        Ok(Self { options, state, committed, runtime: Handle::try_current().ok(), previous: 0 })
     }
 
     /// Works until every handle has been dropped, then writes the log back and closes the file.
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut batch = Vec::new();
         while commands.blocking_recv_many(&mut batch, BATCH) > 0 {
+            self.gather(&mut commands, &mut batch);
             self.commit(&mut batch);
         }
         if let State::Open { connection, .. } = self.state
@@ -130,6 +145,33 @@ impl Writer {
         {
             error!(%error, "queue: the log could not be written back; it will be when the queue is opened again");
         }
+    }
+
+    /// Lets further requests join the first ones.
+    fn gather(&mut self, commands: &mut mpsc::Receiver<Command>, batch: &mut Vec<Command>) {
+        let start = Instant::now();
+        let (mut urgent, mut counted) = (0, 0);
+        loop {
+            urgent += batch.iter().skip(counted).filter(|command| command.is_urgent()).count();
+            counted = batch.len();
+            let room = BATCH.saturating_sub(counted);
+            let waiting = Waiting { urgent, unseen: commands.len(), since: start.elapsed() };
+            match decide(waiting, self.previous) {
+                _ if room == 0 || commands.is_closed() => break,
+                Decision::Commit => break,
+                Decision::Glance(time) => thread::sleep(time),
+                Decision::Await(time) => {
+                    receive_within(commands, batch, room, time);
+                }
+            }
+        }
+        let room = BATCH.saturating_sub(counted);
+        while batch.len() < counted + room
+            && let Ok(command) = commands.try_recv()
+        {
+            batch.push(command);
+        }
+        self.previous = batch.iter().filter(|command| command.is_urgent()).count();
     }
 
     fn commit(&mut self, batch: &mut Vec<Command>) {
@@ -144,12 +186,24 @@ impl Writer {
                 }
             },
         };
-        for command in batch.drain(..) {
-            command.finish(failure.as_ref());
-        }
+        self.answer(std::mem::take(batch), failure);
         if !offers.is_empty() {
             // Nobody may be sending (a tool that only accepts): the deliveries are on disk.
             let _ = self.committed.blocking_send(offers);
+        }
+    }
+
+    /// Gives the answers on the runtime that the callers are on, all of them in one task. To wake each caller from this
+    /// thread would go through the runtime's global queue and wake one of its threads, once for each.
+    fn answer(&self, batch: Vec<Command>, failure: Option<Error>) {
+        let answer = move || {
+            for command in batch {
+                command.finish(failure.as_ref());
+            }
+        };
+        match &self.runtime {
+            Some(runtime) => drop(runtime.spawn(async move { answer() })),
+            None => answer(),
         }
     }
 
@@ -200,7 +254,12 @@ fn transaction(
             Command::Accept(job) => {
                 job.answer = Some(tables.accept(connection, &mut job.input, &mut offers)?)
             }
-            Command::Settle(job) => job.answer = Some(tables.settle(connection, &job.input).map(Ok)?),
+            Command::Settle(job) => {
+                for settlement in &job.input {
+                    tables.settle(connection, settlement)?;
+                }
+                job.answer = Some(Ok(()));
+            }
             Command::Resume(job) => job.answer = Some(tables.resume(connection, &job.input).map(Ok)?),
             Command::Purge(job) => job.answer = Some(tables.purge(connection, &job.input).map(Ok)?),
         }

@@ -34,7 +34,7 @@ pub(crate) async fn an_accepted_event_is_offered_claimed_and_settled(
     assert_eq!(claimed.body, offered[0].body);
     assert_eq!(page.next_due, None);
 
-    queue.settle(settlement(claimed.key, 1, Settled::Delivered)).await.unwrap();
+    queue.settle(vec![settlement(claimed.key, 1, Settled::Delivered)]).await.unwrap();
     assert_eq!(queue.record(claimed.key).await.unwrap().unwrap().state, State::Delivered);
     assert!(claim(&queue, "ops", 9).await.deliveries.is_empty());
     assert_eq!(claim(&queue, "labels", 9).await.deliveries.len(), 1, "the other delivery is not touched");
@@ -122,7 +122,7 @@ pub(crate) async fn bodies_beyond_the_byte_limit_are_left_to_be_read_later(
 
 pub(crate) async fn a_retry_is_pending_until_it_is_due(queue: impl Queue, mut commits: Commits) {
     let offered = accept(&queue, &mut commits, vec![event(1, 0, &["ops"])]).await;
-    queue.settle(settlement(offered[0].key, 1, Settled::Retry(after(60)))).await.unwrap();
+    queue.settle(vec![settlement(offered[0].key, 1, Settled::Retry(after(60)))]).await.unwrap();
     let page = claim(&queue, "ops", 59).await;
     assert_eq!((page.deliveries.len(), page.next_due), (0, Some(after(60))));
     assert_eq!(queue.backlog().await.unwrap().waiting, [(webhook("ops"), after(60))]);
@@ -135,7 +135,7 @@ pub(crate) async fn a_retry_is_pending_until_it_is_due(queue: impl Queue, mut co
         attempt: None,
         state: Settled::Exhausted(Exhaustion::Age),
     };
-    queue.settle(given_up).await.unwrap();
+    queue.settle(vec![given_up]).await.unwrap();
     let record = queue.record(offered[0].key).await.unwrap().unwrap();
     assert_eq!((record.state, record.attempts.len()), (State::Exhausted(Exhaustion::Age), 1));
     assert_eq!(claim(&queue, "ops", 9_999).await.next_due, None);
@@ -190,7 +190,7 @@ pub(crate) async fn an_idempotency_key_belongs_to_one_organization(queue: impl Q
 pub(crate) async fn a_suspension_is_remembered_until_it_is_resumed(queue: impl Queue, mut commits: Commits) {
     let offered = accept(&queue, &mut commits, vec![event(1, 0, &["ops"])]).await;
     let url = "https://gone.example/hook".to_owned();
-    queue.settle(settlement(offered[0].key, 5, Settled::Suspended { url: url.clone() })).await.unwrap();
+    queue.settle(vec![settlement(offered[0].key, 5, Settled::Suspended { url: url.clone() })]).await.unwrap();
     let backlog = queue.backlog().await.unwrap();
     assert_eq!(backlog.waiting, [(webhook("ops"), after(5))], "the delivery is held, not lost");
     let [suspension] = &backlog.suspended[..] else { panic!("{backlog:?}") };
@@ -211,8 +211,8 @@ pub(crate) async fn attempts_are_recorded_with_what_they_came_to(queue: impl Que
         let attempt = Some(attempt(number, outcome));
         let settled = Settlement { delivery: offered[0].key, at: after(number.into()), attempt, state };
         // A settlement whose answer was lost comes again.
-        queue.settle(settled.clone()).await.unwrap();
-        queue.settle(settled).await.unwrap();
+        queue.settle(vec![settled.clone()]).await.unwrap();
+        queue.settle(vec![settled]).await.unwrap();
     }
     let [failed, _, delivered] = outcomes;
     let expected = vec![attempt(1, failed), attempt(2, answered(429)), attempt(3, delivered)];
@@ -231,9 +231,9 @@ pub(crate) async fn purging_removes_what_is_settled_and_old_and_nothing_else(
     {
         keys.push(accept(&queue, &mut commits, vec![event(number, at, &[name])]).await[0].key);
     }
-    queue.settle(settlement(keys[0], 1, Settled::Delivered)).await.unwrap();
-    queue.settle(settlement(keys[1], 60, Settled::Delivered)).await.unwrap();
-    queue.settle(settlement(keys[4], 91, Settled::Delivered)).await.unwrap();
+    queue.settle(vec![settlement(keys[0], 1, Settled::Delivered)]).await.unwrap();
+    queue.settle(vec![settlement(keys[1], 60, Settled::Delivered)]).await.unwrap();
+    queue.settle(vec![settlement(keys[4], 91, Settled::Delivered)]).await.unwrap();
 
     let configured: Arc<HashSet<_>> = Arc::new([webhook("ops")].into());
     let mut total = Purged::default();

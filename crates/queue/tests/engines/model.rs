@@ -135,8 +135,8 @@ async fn compare(operations: Vec<Operation>) {
                 for (queue, key) in [(0, durable.keys[&id]), (1, model.keys[&id])] {
                     let settlement = settlement(key, now, settled(how, now, delay));
                     match queue {
-                        0 => durable.queue.settle(settlement).await.unwrap(),
-                        _ => model.queue.settle(settlement).await.unwrap(),
+                        0 => durable.queue.settle(vec![settlement]).await.unwrap(),
+                        _ => model.queue.settle(vec![settlement]).await.unwrap(),
                     }
                 }
                 let recorded = durable.queue.record(durable.keys[&id]).await.unwrap();

@@ -14,7 +14,7 @@ async fn what_was_accepted_is_there_after_the_process_was_killed() {
     let (queue, mut commits, threads) = open_sqlite(directory.path());
     let events = (0..100).map(|number| event(number, 0, &["ops"])).collect();
     let offered = accept(&queue, &mut commits, events).await;
-    queue.settle(settlement(offered[0].key, 1, Settled::Delivered)).await.unwrap();
+    queue.settle(vec![settlement(offered[0].key, 1, Settled::Delivered)]).await.unwrap();
 
     // The files as a killed process leaves them: the log not written back, nothing closed.
     let left = tempfile::tempdir().unwrap();
@@ -87,7 +87,7 @@ async fn a_full_queue_refuses_events_settles_on_and_takes_events_again_after_a_p
     };
     assert!(matches!(refusal, Error::Full { max_size: 1_000_000, .. }), "{refusal}");
     for delivery in &offered {
-        queue.settle(settlement(delivery.key, 1, Settled::Delivered)).await.unwrap();
+        queue.settle(vec![settlement(delivery.key, 1, Settled::Delivered)]).await.unwrap();
     }
     let purged = queue.purge(crate::fixture::after(2), Default::default(), 1_000).await.unwrap();
     assert_eq!(purged.events, offered.len());
@@ -106,12 +106,12 @@ async fn after_a_failed_write_nothing_is_accepted_until_the_file_works_again() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let refused = queue.accept(submission(vec![event(2, 0, &["ops"])])).await.unwrap_err();
     assert!(matches!(refused, Error::Unavailable(_)), "{refused}");
-    let refused = queue.settle(settlement(first[0].key, 1, Settled::Delivered)).await.unwrap_err();
+    let refused = queue.settle(vec![settlement(first[0].key, 1, Settled::Delivered)]).await.unwrap_err();
     assert!(matches!(refused, Error::Unavailable(_)), "{refused}");
     other.execute_batch("ROLLBACK").unwrap();
 
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    while queue.settle(settlement(first[0].key, 1, Settled::Delivered)).await.is_err() {
+    while queue.settle(vec![settlement(first[0].key, 1, Settled::Delivered)]).await.is_err() {
         assert!(tokio::time::Instant::now() < deadline, "it does not recover");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

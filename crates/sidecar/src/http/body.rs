@@ -25,8 +25,14 @@ pub(crate) enum BodyError {
 pub(crate) async fn read(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
     match timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
         Err(_) => Err(BodyError::TooSlow),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Ok(collected)) => Ok(alone(collected.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge { limit }),
         Ok(Err(error)) => Err(BodyError::Broken(error.to_string())),
     }
+}
+
+/// The same bytes in memory of their own. A body that came in one piece is a part of its connection's buffer, which is
+/// several times as large and would be kept whole as long as the body waits.
+fn alone(body: Bytes) -> Bytes {
+    if body.is_unique() { body } else { Bytes::copy_from_slice(&body) }
 }

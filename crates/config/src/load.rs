@@ -79,7 +79,7 @@ pub fn load(dir: &Path, source: &dyn Source) -> Result<Loaded, Errors> {
     }
     let Aquarium { ingest, admin, queue, egress, rules } = aquarium;
     let types = rules.types.unwrap_or_default();
-    let config = Config { ingest, admin, queue, egress, types, organizations };
+    let config = Config { ingest, admin, queue, egress: Arc::new(egress), types, organizations };
     Ok(Loaded { config, warnings: diagnostics, inputs })
 }
 

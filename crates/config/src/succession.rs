@@ -18,6 +18,9 @@ impl Config {
             self.admin = running.admin.clone();
         }
         self.queue = running.queue.clone();
+        if self.egress == running.egress {
+            self.egress = running.egress.clone();
+        }
         for (name, organization) in &mut self.organizations {
             match running.organizations.get(name) {
                 Some(old) if old == organization => *organization = old.clone(),

@@ -25,7 +25,7 @@ pub struct Config {
     /// Where deliveries wait.
     pub queue: Queue,
     /// What requests may leave for.
-    pub egress: Egress,
+    pub egress: Arc<Egress>,
     /// The event types that are known: the built-in ones and the operator's own.
     pub types: Types,
     /// The organizations, by name.

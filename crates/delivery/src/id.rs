@@ -7,6 +7,9 @@ use uuid::{Builder, Uuid};
 
 use crate::Timestamp;
 
+/// The length of a printed identifier, in bytes: a prefix of four characters, and a hyphenated UUID.
+pub const ENCODED_LENGTH: usize = 4 + 36;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -30,9 +33,20 @@ macro_rules! id {
             }
         }
 
+        impl $name {
+            /// Prints the identifier into `buffer`: what its `Display` prints, without the detour.
+            pub fn encode<'b>(&self, buffer: &'b mut [u8; ENCODED_LENGTH]) -> &'b str {
+                let (prefix, uuid) = buffer.split_at_mut($prefix.len());
+                prefix.copy_from_slice($prefix.as_bytes());
+                self.0.as_hyphenated().encode_lower(uuid);
+                // Both parts are ASCII.
+                std::str::from_utf8(buffer).unwrap_or($prefix)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{}"), self.0.as_hyphenated())
+                f.pad(self.encode(&mut [0; ENCODED_LENGTH]))
             }
         }
 

@@ -11,7 +11,7 @@ mod schedule;
 mod time;
 
 pub use breaker::{Breaker, FIRST_PROBE_INTERVAL, LONGEST_PROBE_INTERVAL, Permit};
-pub use id::{DeliveryId, EventId, InvalidId};
+pub use id::{DeliveryId, ENCODED_LENGTH, EventId, InvalidId};
 pub use name::{InvalidName, MAX_NAME, WebhookName, check_name};
 pub use next::{Decision, Exhaustion, Next, State, is_too_old, jittered, next};
 pub use outcome::{Failure, FailureKind, Outcome, RetryAfter};

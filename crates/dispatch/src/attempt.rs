@@ -63,7 +63,7 @@ struct Resolved {
     /// that its secret is not in use any more.
     organization: Arc<Organization>,
     /// Not used, but compared: another one may not allow what this one does.
-    egress: Egress,
+    egress: Arc<Egress>,
 }
 
 impl Resolved {
@@ -84,7 +84,8 @@ impl Resolved {
                 && organization.signing_key == self.organization.signing_key
                 && found.is_some_and(|found| is_same(found, webhook))
         };
-        (Arc::ptr_eq(organization, &self.organization) || is_like_it()) && config.egress == self.egress
+        (Arc::ptr_eq(organization, &self.organization) || is_like_it())
+            && is_same(&config.egress, &self.egress)
     }
 
     /// Completes when the same attempt would not be made any more. Other changes are waited through.

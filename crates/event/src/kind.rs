@@ -1,5 +1,6 @@
 //! Event types: the product's own, and those an operator declares.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -47,15 +48,30 @@ impl Type {
 
     /// The canonical name, as it stands in a payload.
     pub fn as_str(&self) -> &str {
-        match self {
+        match self.name() {
+            Name::BuiltIn(name) => name,
+            Name::Custom(name) => name,
+        }
+    }
+
+    /// The canonical name by itself. That of a built-in type costs nothing.
+    pub fn to_name(&self) -> Cow<'static, str> {
+        match self.name() {
+            Name::BuiltIn(name) => Cow::Borrowed(name),
+            Name::Custom(name) => Cow::Owned(name.to_owned()),
+        }
+    }
+
+    fn name(&self) -> Name<'_> {
+        Name::BuiltIn(match self {
             Type::DatasetComplete => "dataset-complete",
             Type::DatasetFailed => "dataset-failed",
             Type::IssuesCreated => "issues-created",
             Type::IssueUpdated => "issue-updated",
             Type::IssueExported => "issue-exported",
             Type::Test => "test",
-            Type::Custom(name) => name,
-        }
+            Type::Custom(name) => return Name::Custom(name),
+        })
     }
 
     /// The type that the product documents under this name, if there is one.
@@ -70,6 +86,12 @@ impl Type {
             _ => None,
         }
     }
+}
+
+/// A canonical name, which lives as long as the program or as its type.
+enum Name<'a> {
+    BuiltIn(&'static str),
+    Custom(&'a str),
 }
 
 impl fmt::Display for Type {

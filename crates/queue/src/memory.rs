@@ -35,7 +35,7 @@ struct Stored {
     last_key: u64,
     events: BTreeMap<Key, StoredEvent>,
     deliveries: BTreeMap<Key, StoredDelivery>,
-    submissions: HashMap<(String, String), (Idempotency, Vec<Key>)>,
+    submissions: HashMap<(Arc<str>, String), (Idempotency, Vec<Key>)>,
     suspended: BTreeMap<WebhookName, Suspension>,
 }
 

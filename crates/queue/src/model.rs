@@ -1,6 +1,8 @@
 //! What goes into a queue and comes out of it.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aquarium_delivery::{DeliveryId, EventId, Exhaustion, Outcome, Timestamp, WebhookName};
@@ -15,7 +17,7 @@ pub struct Key(pub u64);
 #[derive(Debug)]
 pub struct Submission {
     /// The organization that owns them.
-    pub organization: String,
+    pub organization: Arc<str>,
     /// In the order in which they are to be delivered.
     pub events: Vec<NewEvent>,
     /// Set if the submission may come a second time.
@@ -39,7 +41,7 @@ pub struct NewEvent {
     /// The project in which it happened.
     pub project: String,
     /// The canonical name of its type.
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// When it was accepted.
     pub accepted_at: Timestamp,
     /// The payload, byte for byte.

@@ -134,10 +134,10 @@ pub fn open(options: &Options) -> Result<(Sqlite, Commits, Threads), OpenError> 
     let (commands, command_receiver) = mpsc::channel(COMMANDS);
     let (questions, question_receiver) = mpsc::channel(QUESTIONS);
     let (committed, commits) = mpsc::channel(COMMITS);
-    let writer = writer::Writer::new(options.clone(), writing, committed)
-        .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
+    writer::check(&writing, options)?;
+    let writer = writer::Writer::new(options.clone(), command_receiver, committed);
     let writer = spawn("queue-writer", move || {
-        writer.run(command_receiver);
+        writer.run(writing);
         drop(lock);
     })
     .map_err(|source| OpenError::Directory { path: path.clone(), source })?;

@@ -11,7 +11,7 @@ use aquarium_config::{Config, Organization};
 use aquarium_dispatch::{Budget, Chance, Clock};
 use aquarium_queue::Queue;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
@@ -146,13 +146,14 @@ fn check_content_type(headers: &HeaderMap, batch: bool) -> Result<(), Problem> {
     } else {
         &["application/json"]
     };
-    let found = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let essence =
-        found.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_owned();
-    if accepted.iter().any(|accepted| essence.eq_ignore_ascii_case(accepted)) {
+    let found = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let essence = found.and_then(|found| found.split(|byte| *byte == b';').next()).unwrap_or_default();
+    if accepted.iter().any(|accepted| essence.trim_ascii().eq_ignore_ascii_case(accepted.as_bytes())) {
         return Ok(());
     }
-    let found = found.map_or("no Content-Type".to_owned(), |found| format!("Content-Type {found:?}"));
+    let found = found.map_or("no Content-Type".to_owned(), |found| {
+        format!("Content-Type {:?}", String::from_utf8_lossy(found))
+    });
     let detail = format!("found {found}; accepted: {}", accepted.join(", "));
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong-content-type", detail))
 }

@@ -117,7 +117,7 @@ fn defaults_are_as_documented() {
     assert_eq!((config.admin.listen.to_string().as_str(), &config.admin.token), ("127.0.0.1:7879", &None));
     assert_eq!((config.queue.engine, config.queue.path), (Engine::Sqlite, PathBuf::from("data/queue.db")));
     assert_eq!((config.queue.max_size, config.queue.retention.as_secs()), (4 << 30, 7 * 24 * HOUR));
-    assert_eq!((config.egress.allow, config.egress.roots), (vec![], Roots::Native));
+    assert_eq!((&config.egress.allow, &config.egress.roots), (&vec![], &Roots::Native));
     assert_eq!(config.types.names().count(), Type::BUILT_IN.len());
 
     let acme = &config.organizations["acme"];

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use super::Reply;
-use super::schema::{self, code, stored, timestamp, unsigned};
+use super::schema::{self, DELIVERY_BITS, code, event_of, stored, timestamp, unsigned};
 use crate::{Attempt, Backlog, Claim, Delivery, Error, Key, Page, Record, Suspension};
 
 /// What the reader is asked.
@@ -79,8 +79,8 @@ fn claim(connection: &Connection, claim: &Claim) -> rusqlite::Result<Page> {
     let transaction = connection.unchecked_transaction()?;
     {
         let mut statement = transaction.prepare_cached(
-            "SELECT d.key, d.id, d.event, d.attempts, d.due_at, e.id, e.accepted_at, length(e.body)
-             FROM deliveries d JOIN events e ON e.key = d.event
+            "SELECT d.key, d.id, d.attempts, d.due_at, e.id, e.accepted_at, length(e.body)
+             FROM deliveries d JOIN events e ON e.key = d.key >> 20
              WHERE d.webhook = (SELECT id FROM webhooks WHERE name = ?) AND d.state = 0
              ORDER BY d.due_at, d.key",
         )?;
@@ -90,7 +90,7 @@ fn claim(connection: &Connection, claim: &Claim) -> rusqlite::Result<Page> {
             if claim.held.contains(&Key(unsigned(row, 0)?)) {
                 continue;
             }
-            let due_at = timestamp(row, 4)?;
+            let due_at = timestamp(row, 3)?;
             if page.deliveries.len() == claim.limit || due_at > claim.now {
                 page.next_due = Some(due_at);
                 break;
@@ -108,16 +108,17 @@ fn claim(connection: &Connection, claim: &Claim) -> rusqlite::Result<Page> {
 }
 
 fn delivery(row: &Row<'_>, webhook: &WebhookName, due_at: Timestamp) -> rusqlite::Result<Delivery> {
+    let key = unsigned(row, 0)?;
     Ok(Delivery {
-        key: Key(unsigned(row, 0)?),
+        key: Key(key),
         id: DeliveryId::from_bytes(row.get(1)?),
         webhook: webhook.clone(),
-        event: EventId::from_bytes(row.get(5)?),
-        event_key: Key(unsigned(row, 2)?),
-        accepted_at: timestamp(row, 6)?,
+        event: EventId::from_bytes(row.get(4)?),
+        event_key: Key(event_of(key)),
+        accepted_at: timestamp(row, 5)?,
         due_at,
-        attempts: unsigned(row, 3)?,
-        size: unsigned(row, 7)?,
+        attempts: unsigned(row, 2)?,
+        size: unsigned(row, 6)?,
         body: None,
         watcher: None,
     })
@@ -193,3 +194,4 @@ pub(super) fn webhook_name(row: &Row<'_>, column: usize) -> rusqlite::Result<Web
 }
 
 const _: () = assert!(code::PENDING == 0, "the index and the statements say `state = 0`");
+const _: () = assert!(DELIVERY_BITS == 20, "the statements say `key >> 20`");

@@ -8,10 +8,10 @@
 //! | `projects` | project of an organization that ever sent an event | so that events need not repeat the names |
 //! | `webhooks` | webhook that ever was a target | with its suspension |
 //! | `events` | event | the body, once, whatever the number of deliveries |
-//! | `deliveries` | event and webhook | `state`: see [`code`]; `due_at` counts for pending ones, `settled_at` for others |
+//! | `deliveries` | event and webhook | `key`: see [`first_delivery_of`]; `state`: see [`code`]; `due_at` counts for pending ones, `settled_at` for others |
 //! | `attempts` | request made | `status` or `failure`, never both |
 //! | `idempotency` | submission with a key | the events that it led to, which have consecutive keys |
-//! | `next_keys` | (one row) | the keys to go on with when the last rows were removed: a key never comes twice |
+//! | `next_key` | (one row) | the key to go on with when the last events were removed: a key never comes twice |
 //!
 //! Times are milliseconds since the Unix epoch, durations microseconds, identifiers the sixteen bytes of a UUID.
 
@@ -57,7 +57,47 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX idempotency_of_event ON idempotency (first_event);
     CREATE TABLE next_keys (event INTEGER NOT NULL, delivery INTEGER NOT NULL) STRICT;
     INSERT INTO next_keys VALUES (1, 1);
+", "
+    CREATE TABLE deliveries_of_events (
+        key INTEGER PRIMARY KEY, id BLOB NOT NULL, webhook INTEGER NOT NULL,
+        state INTEGER NOT NULL, attempts INTEGER NOT NULL, due_at INTEGER NOT NULL, settled_at INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO deliveries_of_events
+        SELECT (event << 20) + row_number() OVER (PARTITION BY event ORDER BY key) - 1,
+               id, webhook, state, attempts, due_at, settled_at
+        FROM deliveries;
+    ALTER TABLE attempts RENAME TO previous_attempts;
+    CREATE TABLE attempts (
+        delivery INTEGER NOT NULL, number INTEGER NOT NULL, started_at INTEGER NOT NULL, duration INTEGER NOT NULL,
+        status INTEGER, failure TEXT, detail TEXT, excerpt BLOB, PRIMARY KEY (delivery, number)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO attempts
+        SELECT (d.event << 20) + d.key - (SELECT min(key) FROM deliveries o WHERE o.event = d.event),
+               number, started_at, duration, status, failure, detail, excerpt
+        FROM previous_attempts a JOIN deliveries d ON d.key = a.delivery;
+    DROP TABLE previous_attempts;
+    DROP TABLE deliveries;
+    ALTER TABLE deliveries_of_events RENAME TO deliveries;
+    CREATE INDEX deliveries_due ON deliveries (webhook, due_at, key) WHERE state = 0;
+    ALTER TABLE next_keys RENAME TO next_key;
+    ALTER TABLE next_key DROP COLUMN delivery;
 "];
+
+/// The bits of a delivery's key that count the deliveries of one event; the others are the event's key. So the
+/// deliveries of an event lie side by side, and are found without an index.
+pub(super) const DELIVERY_BITS: u32 = 20;
+/// The deliveries that one event may have.
+pub(super) const MAX_DELIVERIES: usize = 1 << DELIVERY_BITS;
+
+/// The key of the first delivery of an event. Those of the others follow.
+pub(super) fn first_delivery_of(event: u64) -> u64 {
+    event << DELIVERY_BITS
+}
+
+/// The key of the event that a delivery is of.
+pub(super) fn event_of(delivery: u64) -> u64 {
+    delivery >> DELIVERY_BITS
+}
 
 /// The numbers that stand for a delivery's state.
 pub(super) mod code {
@@ -209,6 +249,43 @@ mod tests {
         assert_eq!(tables(&path), ["a"]);
         upgrade(&path, &[first, "CREATE TABLE b (x);"]).unwrap();
         assert_eq!(tables(&path), ["a", "b"]);
+    }
+
+    #[test]
+    fn deliveries_and_attempts_of_the_first_version_keep_their_event_and_their_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("queue.db");
+        let first = upgrade(&path, &MIGRATIONS[..1]).unwrap();
+        first
+            .execute_batch(
+                "INSERT INTO events VALUES (7, x'07', 1, 'test', 1, x''), (8, x'08', 1, 'test', 1, x'');
+                 INSERT INTO deliveries VALUES
+                     (40, x'a0', 7, 1, 1, 2, 5, 5), (41, x'a1', 7, 2, 0, 1, 9, 5), (42, x'a2', 8, 1, 0, 0, 1, 1);
+                 INSERT INTO attempts VALUES
+                     (40, 1, 2, 3, 500, NULL, NULL, NULL), (40, 2, 4, 3, 204, NULL, NULL, NULL),
+                     (41, 1, 2, 3, NULL, 'timeout', 'slow', NULL);
+                 UPDATE next_keys SET event = 9, delivery = 43;",
+            )
+            .unwrap();
+        drop(first);
+
+        let migrated = upgrade(&path, MIGRATIONS).unwrap();
+        let rows = |sql: &str| -> Vec<(i64, i64, i64)> {
+            let mut statement = migrated.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+            rows.map(Result::unwrap).collect()
+        };
+        let (seven, eight) = (7 << DELIVERY_BITS, 8 << DELIVERY_BITS);
+        assert_eq!(
+            rows("SELECT key, webhook, due_at FROM deliveries ORDER BY key"),
+            [(seven, 1, 5), (seven + 1, 2, 9), (eight, 1, 1)]
+        );
+        assert_eq!(
+            rows("SELECT delivery, number, started_at FROM attempts ORDER BY delivery, number"),
+            [(seven, 1, 2), (seven, 2, 4), (seven + 1, 1, 2)]
+        );
+        assert_eq!(rows("SELECT event, 0, 0 FROM next_key"), [(9, 0, 0)]);
+        assert_eq!(event_of(first_delivery_of(7) + 5), 7);
     }
 
     #[test]

@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::{Options, Reply, schema};
+use super::{OpenError, Options, Reply, schema};
 use crate::{Accepted, Delivery, Error, Purged, Settlement, Submission};
 use apply::Tables;
-use gather::{Decision, Waiting, decide, receive_within};
+use gather::{Decision, Waiting, decide, receive};
 
 /// Requests that share one transaction at the most.
 const BATCH: usize = 1_024;
@@ -89,11 +89,6 @@ impl Command {
         Command::Purge(Job::new(Purge { before, configured, limit }, reply))
     }
 
-    /// Whether its caller waits for it.
-    fn is_urgent(&self) -> bool {
-        !matches!(self, Command::Settle(_))
-    }
-
     fn finish(self, failure: Option<&Error>) {
         match self {
             Command::Accept(job) => job.finish(failure),
@@ -104,92 +99,153 @@ impl Command {
     }
 }
 
-/// Owns the writing connection.
+/// Serves requests, on one connection after another.
 pub(super) struct Writer {
     options: Options,
-    state: State,
+    commands: mpsc::Receiver<Command>,
     committed: mpsc::Sender<Vec<Delivery>>,
     /// Where answers are given: see [`Writer::answer`].
     runtime: Option<Handle>,
-    /// How many urgent requests shared the last commit.
+    waiting: Received,
+    /// How many urgent requests shared the last commit that had any.
     previous: usize,
 }
 
-enum State {
-    /// Becomes `Poisoned` by the first failure.
-    Open { connection: Connection, tables: Tables },
-    /// Becomes `Open` when the file could be opened again, which is tried when a request comes at `retry_at` or later.
-    Poisoned { reason: Arc<str>, retry_at: Instant, interval: Duration },
+/// Requests that were received and not served yet.
+#[derive(Default)]
+struct Received {
+    /// Just received.
+    unsorted: Vec<Command>,
+    urgent: Vec<Command>,
+    urgent_since: Option<Instant>,
+    /// All of them [`Command::Settle`].
+    unhurried: Vec<Command>,
+    unhurried_since: Option<Instant>,
+    settlements: usize,
+}
+
+impl Received {
+    /// Tells what is urgent from what is not.
+    fn sort(&mut self, now: Instant) {
+        for command in self.unsorted.drain(..) {
+            if let Command::Settle(job) = &command {
+                self.settlements += job.input.len();
+                self.unhurried_since.get_or_insert(now);
+                self.unhurried.push(command);
+            } else {
+                self.urgent_since.get_or_insert(now);
+                self.urgent.push(command);
+            }
+        }
+    }
+
+    fn as_waiting(&self, unseen: usize, now: Instant) -> Waiting {
+        let elapsed = |since: Option<Instant>| since.map(|since| now - since).unwrap_or_default();
+        Waiting {
+            urgent: self.urgent.len(),
+            urgent_for: elapsed(self.urgent_since),
+            settlements: self.settlements,
+            settlements_for: elapsed(self.unhurried_since),
+            unseen,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.unsorted.len() + self.urgent.len() + self.unhurried.len()
+    }
+
+    fn take(&mut self, settlements: bool) -> Vec<Command> {
+        let mut taken = std::mem::take(&mut self.urgent);
+        self.urgent_since = None;
+        if settlements {
+            taken.append(&mut self.unhurried);
+            (self.unhurried_since, self.settlements) = (None, 0);
+        }
+        taken
+    }
 }
 
 impl Writer {
     pub(super) fn new(
         options: Options,
-        connection: Connection,
+        commands: mpsc::Receiver<Command>,
         committed: mpsc::Sender<Vec<Delivery>>,
-    ) -> rusqlite::Result<Self> {
-        let tables = Tables::new(&connection, options.max_size)?;
-        let state = State::Open { connection, tables };
-        Ok(Self { options, state, committed, runtime: Handle::try_current().ok(), previous: 0 })
+    ) -> Self {
+        let runtime = Handle::try_current().ok();
+        Self { options, commands, committed, runtime, waiting: Received::default(), previous: 0 }
     }
 
     /// Works until every handle has been dropped, then writes the log back and closes the file.
-    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut batch = Vec::new();
-        while commands.blocking_recv_many(&mut batch, BATCH) > 0 {
-            self.gather(&mut commands, &mut batch);
-            self.commit(&mut batch);
-        }
-        if let State::Open { connection, .. } = self.state
-            && let Err(error) = connection.pragma_update(None, "wal_checkpoint", "truncate")
-        {
-            error!(%error, "queue: the log could not be written back; it will be when the queue is opened again");
+    pub(super) fn run(mut self, connection: Connection) {
+        let mut current = Some(connection);
+        while let Some(connection) = current {
+            current = match self.serve(&connection) {
+                Err(failure) => {
+                    // Nothing that it believes can be trusted any more.
+                    drop(connection);
+                    self.reopen(&failure)
+                }
+                Ok(()) => {
+                    if let Err(error) = connection.pragma_update(None, "wal_checkpoint", "truncate") {
+                        error!(%error, "queue: the log could not be written back; it will be when the queue is opened again");
+                    }
+                    None
+                }
+            };
         }
     }
 
-    /// Lets further requests join the first ones.
-    fn gather(&mut self, commands: &mut mpsc::Receiver<Command>, batch: &mut Vec<Command>) {
-        let start = Instant::now();
-        let (mut urgent, mut counted) = (0, 0);
-        loop {
-            urgent += batch.iter().skip(counted).filter(|command| command.is_urgent()).count();
-            counted = batch.len();
-            let room = BATCH.saturating_sub(counted);
-            let waiting = Waiting { urgent, unseen: commands.len(), since: start.elapsed() };
-            match decide(waiting, self.previous) {
-                _ if room == 0 || commands.is_closed() => break,
-                Decision::Commit => break,
-                Decision::Glance(time) => thread::sleep(time),
-                Decision::Await(time) => {
-                    receive_within(commands, batch, room, time);
+    /// Serves until every handle has been dropped, or until the storage fails.
+    fn serve(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut tables = Tables::new(connection, self.options.max_size)?;
+        while let Some(mut batch) = self.gather() {
+            match tables.commit(&mut batch) {
+                Ok(offers) => {
+                    self.answer(batch, None);
+                    if !offers.is_empty() {
+                        // Nobody may be sending (a tool that only accepts): the deliveries are on disk.
+                        let _ = self.committed.blocking_send(offers);
+                    }
+                }
+                Err(error) => {
+                    self.answer(batch, Some(Error::Unavailable(error.to_string().into())));
+                    return Err(error);
                 }
             }
         }
-        let room = BATCH.saturating_sub(counted);
-        while batch.len() < counted + room
-            && let Ok(command) = commands.try_recv()
-        {
-            batch.push(command);
-        }
-        self.previous = batch.iter().filter(|command| command.is_urgent()).count();
+        Ok(())
     }
 
-    fn commit(&mut self, batch: &mut Vec<Command>) {
-        self.reopen_if_due();
-        let (offers, failure) = match &mut self.state {
-            State::Poisoned { reason, .. } => (Vec::new(), Some(Error::Unavailable(reason.clone()))),
-            State::Open { connection, tables } => match transaction(connection, tables, batch) {
-                Ok(offers) => (offers, None),
-                Err(error) => {
-                    let reason = self.poison(&error);
-                    (Vec::new(), Some(Error::Unavailable(reason)))
+    /// Receives requests until it is time to commit some, and returns those. `None` if there are none and none can come
+    /// any more.
+    fn gather(&mut self) -> Option<Vec<Command>> {
+        let waiting = &mut self.waiting;
+        loop {
+            let now = Instant::now();
+            waiting.sort(now);
+            let room = BATCH.saturating_sub(waiting.len());
+            if room == 0 || self.commands.is_closed() && self.commands.is_empty() {
+                let all = waiting.take(true);
+                return (!all.is_empty()).then_some(all);
+            }
+            match decide(waiting.as_waiting(self.commands.len(), now), self.previous) {
+                Decision::Glance(time) => thread::sleep(time),
+                Decision::Await(limit) => {
+                    receive(&mut self.commands, &mut waiting.unsorted, room, limit);
                 }
-            },
-        };
-        self.answer(std::mem::take(batch), failure);
-        if !offers.is_empty() {
-            // Nobody may be sending (a tool that only accepts): the deliveries are on disk.
-            let _ = self.committed.blocking_send(offers);
+                Decision::Commit { settlements } => {
+                    while waiting.len() < BATCH
+                        && let Ok(command) = self.commands.try_recv()
+                    {
+                        waiting.unsorted.push(command);
+                    }
+                    waiting.sort(now);
+                    if !waiting.urgent.is_empty() {
+                        self.previous = waiting.urgent.len();
+                    }
+                    return Some(waiting.take(settlements));
+                }
+            }
         }
     }
 
@@ -207,64 +263,44 @@ impl Writer {
         }
     }
 
-    fn poison(&mut self, error: &rusqlite::Error) -> Arc<str> {
-        let reason: Arc<str> = error.to_string().into();
-        error!(path = %self.options.path.display(), %error, "queue: writing failed, nothing is accepted until it works again");
-        let interval = FIRST_REOPEN_INTERVAL;
-        self.state =
-            State::Poisoned { reason: reason.clone(), retry_at: Instant::now() + interval, interval };
-        reason
+    /// Refuses requests until the file could be opened anew, which is tried when one comes, at growing intervals. That
+    /// one is left to be served. `None` if no request can come any more.
+    fn reopen(&mut self, failure: &rusqlite::Error) -> Option<Connection> {
+        let path = self.options.path.display().to_string();
+        error!(%path, error = %failure, "queue: writing failed, nothing is accepted until it works again");
+        let mut reason: Arc<str> = failure.to_string().into();
+        let mut interval = FIRST_REOPEN_INTERVAL;
+        let mut retry_at = Instant::now() + interval;
+        while let Some(batch) = self.gather() {
+            if Instant::now() >= retry_at {
+                match self.open() {
+                    Ok(connection) => {
+                        info!(%path, "queue: writing works again");
+                        self.waiting.unsorted.extend(batch);
+                        return Some(connection);
+                    }
+                    Err(error) => {
+                        interval = (interval * 2).min(LONGEST_REOPEN_INTERVAL);
+                        error!(%error, ?interval, "queue: it could not be opened again");
+                        reason = error.to_string().into();
+                        retry_at = Instant::now() + interval;
+                    }
+                }
+            }
+            self.answer(batch, Some(Error::Unavailable(reason.clone())));
+        }
+        None
     }
 
-    fn reopen_if_due(&mut self) {
-        let State::Poisoned { retry_at, interval, .. } = self.state else { return };
-        if Instant::now() < retry_at {
-            return;
-        }
-        let path = self.options.path.display();
-        match schema::open(&self.options.path).and_then(|connection| {
-            let tables = Tables::new(&connection, self.options.max_size)
-                .map_err(|source| super::OpenError::Sqlite { path: self.options.path.clone(), source })?;
-            Ok((connection, tables))
-        }) {
-            Ok((connection, tables)) => {
-                info!(%path, "queue: writing works again");
-                self.state = State::Open { connection, tables };
-            }
-            Err(error) => {
-                let interval = (interval * 2).min(LONGEST_REOPEN_INTERVAL);
-                error!(%error, ?interval, "queue: it could not be opened again");
-                let reason = error.to_string().into();
-                self.state = State::Poisoned { reason, retry_at: Instant::now() + interval, interval };
-            }
-        }
+    fn open(&self) -> Result<Connection, OpenError> {
+        let connection = schema::open(&self.options.path)?;
+        check(&connection, &self.options)?;
+        Ok(connection)
     }
 }
 
-/// Applies a batch, commits it, and returns the deliveries that are pending now and were not before.
-fn transaction(
-    connection: &Connection,
-    tables: &mut Tables,
-    batch: &mut [Command],
-) -> rusqlite::Result<Vec<Delivery>> {
-    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let mut offers = Vec::new();
-    for command in batch {
-        match command {
-            Command::Accept(job) => {
-                job.answer = Some(tables.accept(connection, &mut job.input, &mut offers)?)
-            }
-            Command::Settle(job) => {
-                for settlement in &job.input {
-                    tables.settle(connection, settlement)?;
-                }
-                job.answer = Some(Ok(()));
-            }
-            Command::Resume(job) => job.answer = Some(tables.resume(connection, &job.input).map(Ok)?),
-            Command::Purge(job) => job.answer = Some(tables.purge(connection, &job.input).map(Ok)?),
-        }
-    }
-    tables.measure(connection)?;
-    connection.prepare_cached("COMMIT")?.execute([])?;
-    Ok(offers)
+/// Makes sure that the connection can be served.
+pub(super) fn check(connection: &Connection, options: &Options) -> Result<(), OpenError> {
+    let checked = Tables::new(connection, options.max_size).map(drop);
+    checked.map_err(|source| OpenError::Sqlite { path: options.path.clone(), source })
 }

@@ -46,7 +46,7 @@ pub(crate) fn event(number: u64, at: u64, webhooks: &[&str]) -> NewEvent {
     NewEvent {
         id: EventId::new(NOW, random(number)),
         project: "urban".to_owned(),
-        kind: "test".to_owned(),
+        kind: "test".into(),
         accepted_at: after(at),
         body: Bytes::from(format!("{{\"number\":{number}}}")),
         targets: webhooks.iter().enumerate().map(target).collect(),
@@ -55,12 +55,12 @@ pub(crate) fn event(number: u64, at: u64, webhooks: &[&str]) -> NewEvent {
 }
 
 pub(crate) fn submission(events: Vec<NewEvent>) -> Submission {
-    Submission { organization: "acme".to_owned(), events, idempotency: None }
+    Submission { organization: "acme".into(), events, idempotency: None }
 }
 
 pub(crate) fn keyed(organization: &str, key: &str, fingerprint: u8, events: Vec<NewEvent>) -> Submission {
     let idempotency = Idempotency { key: key.to_owned(), fingerprint: [fingerprint; 32] };
-    Submission { organization: organization.to_owned(), events, idempotency: Some(idempotency) }
+    Submission { organization: organization.into(), events, idempotency: Some(idempotency) }
 }
 
 /// Accepts events that must be stored anew, and returns what was offered for them.

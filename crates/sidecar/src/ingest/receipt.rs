@@ -1,35 +1,76 @@
 //! The answer to an accepted event, in JSON.
 
-use aquarium_delivery::{DeliveryId, Outcome};
+use std::fmt;
+
+use aquarium_delivery::{DeliveryId, EventId, Outcome};
 use aquarium_queue::{Receipt, ReceiptEntry, Report, Settled};
-use serde::Serialize;
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
 
-/// The body of a 202.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum Body {
-    Single(Event),
-    Batch { events: Vec<Event> },
+/// The body of a 202: for one event, or for each of a batch. With outcomes, if `reports` were waited for.
+#[derive(Debug)]
+pub(super) struct Body<'a> {
+    pub(super) receipts: &'a [Receipt],
+    pub(super) reports: Option<&'a [Report]>,
+    pub(super) batch: bool,
 }
 
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Event {
-    id: String,
-    deliveries: Vec<Delivery>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    skipped: Vec<Delivery>,
+impl Serialize for Body<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let event = |receipt| Event { receipt, reports: self.reports };
+        match self.receipts {
+            [receipt] if !self.batch => event(receipt).serialize(serializer),
+            receipts => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("events", &Sequence(|| receipts.iter().map(event)))?;
+                map.end()
+            }
+        }
+    }
 }
 
-#[derive(Debug, Serialize)]
-struct Delivery {
-    id: String,
-    webhook: String,
+struct Event<'a> {
+    receipt: &'a Receipt,
+    reports: Option<&'a [Report]>,
+}
+
+impl Serialize for Event<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { receipt, reports } = *self;
+        let entries = |skipped| receipt.deliveries.iter().filter(move |entry| entry.skipped == skipped);
+        let queued = || {
+            entries(false).map(|entry| {
+                let outcome = reports.map(|reports| FirstAttempt::of(entry.id, reports));
+                Delivery::new(entry, outcome)
+            })
+        };
+        let skipped = || entries(true).map(|entry| Delivery::new(entry, None));
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &Printed::<EventId>(receipt.event))?;
+        map.serialize_entry("deliveries", &Sequence(queued))?;
+        if skipped().next().is_some() {
+            map.serialize_entry("skipped", &Sequence(skipped))?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct Delivery<'a> {
+    id: Printed<DeliveryId>,
+    webhook: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<FirstAttempt>,
 }
 
+impl<'a> Delivery<'a> {
+    fn new(entry: &'a ReceiptEntry, outcome: Option<FirstAttempt>) -> Self {
+        Self { id: Printed(entry.id), webhook: entry.webhook.as_str(), outcome }
+    }
+}
+
 /// What the first attempt came to.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 struct FirstAttempt {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,41 +81,47 @@ struct FirstAttempt {
     duration_ms: Option<u128>,
 }
 
-/// The answer for these receipts; with outcomes if `reports` were waited for.
-pub(super) fn of(receipts: &[Receipt], reports: Option<&[Report]>, batch: bool) -> Body {
-    let mut events: Vec<_> = receipts.iter().map(|receipt| event(receipt, reports)).collect();
-    if batch { Body::Batch { events } } else { Body::Single(events.pop().unwrap_or_default()) }
-}
-
-fn event(receipt: &Receipt, reports: Option<&[Report]>) -> Event {
-    let (skipped, queued): (Vec<_>, Vec<_>) = receipt.deliveries.iter().partition(|entry| entry.skipped);
-    Event {
-        id: receipt.event.to_string(),
-        deliveries: queued
-            .into_iter()
-            .map(|entry| delivery(entry, reports.map(|reports| first_attempt(entry.id, reports))))
-            .collect(),
-        skipped: skipped.into_iter().map(|entry| delivery(entry, None)).collect(),
+impl FirstAttempt {
+    fn of(delivery: DeliveryId, reports: &[Report]) -> Self {
+        let Some(report) = reports.iter().find(|report| report.delivery == delivery) else {
+            return Self { state: "pending", status: None, error: None, duration_ms: None };
+        };
+        let (status, error) = match &report.outcome {
+            Outcome::Answered { status, .. } => (Some(*status), None),
+            Outcome::Failed(failure) => (None, Some(failure.to_string())),
+        };
+        let state = match report.next {
+            Settled::Delivered => "delivered",
+            Settled::Retry(_) => "retrying",
+            Settled::Exhausted(_) => "exhausted",
+            Settled::Suspended { .. } => "held",
+        };
+        Self { state, status, error, duration_ms: Some(report.duration.as_millis()) }
     }
 }
 
-fn delivery(entry: &ReceiptEntry, outcome: Option<FirstAttempt>) -> Delivery {
-    Delivery { id: entry.id.to_string(), webhook: entry.webhook.to_string(), outcome }
+/// What prints itself, as a string.
+struct Printed<T>(T);
+
+impl<T: fmt::Display> Serialize for Printed<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
 }
 
-fn first_attempt(delivery: DeliveryId, reports: &[Report]) -> FirstAttempt {
-    let Some(report) = reports.iter().find(|report| report.delivery == delivery) else {
-        return FirstAttempt { state: "pending", status: None, error: None, duration_ms: None };
-    };
-    let (status, error) = match &report.outcome {
-        Outcome::Answered { status, .. } => (Some(*status), None),
-        Outcome::Failed(failure) => (None, Some(failure.to_string())),
-    };
-    let state = match report.next {
-        Settled::Delivered => "delivered",
-        Settled::Retry(_) => "retrying",
-        Settled::Exhausted(_) => "exhausted",
-        Settled::Suspended { .. } => "held",
-    };
-    FirstAttempt { state, status, error, duration_ms: Some(report.duration.as_millis()) }
+/// What an iterator gives, as an array. It is made anew for each time that it is written.
+struct Sequence<F>(F);
+
+impl<F, I> Serialize for Sequence<F>
+where
+    F: Fn() -> I,
+    I: Iterator<Item: Serialize>,
+{
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_seq(None)?;
+        for item in self.0() {
+            sequence.serialize_element(&item)?;
+        }
+        sequence.end()
+    }
 }

@@ -83,15 +83,15 @@ impl Draft<'_> {
             webhook: webhook.name.clone(),
             skipped: !webhook.active,
         });
-        let targets = targets.collect();
-        let (project, kind) = (envelope.project.into_owned(), envelope.kind.to_string());
+        let targets: Vec<_> = targets.collect();
+        let (project, kind) = (envelope.project.into_owned(), envelope.kind.to_name());
         let id = EventId::new(now, self.chance.bytes());
         Ok(NewEvent { id, project, kind, accepted_at: now, body, targets, watcher: None })
     }
 
     fn drafted(&self, events: Vec<NewEvent>, idempotency: Option<Idempotency>, batch: bool) -> Drafted {
         let receipts = events.iter().map(receipt_of).collect();
-        let submission = Submission { organization: self.organization.name.to_string(), events, idempotency };
+        let submission = Submission { organization: self.organization.name.clone(), events, idempotency };
         Drafted { submission, receipts, batch }
     }
 }
@@ -125,10 +125,10 @@ impl Drafted {
                     }
                     _ => None,
                 };
-                Ok(json(StatusCode::ACCEPTED, &receipt::of(&self.receipts, reports.as_deref(), self.batch)))
+                Ok(accepted(&self.receipts, reports.as_deref(), self.batch))
             }
             Accepted::Repeated(receipts) => {
-                let mut answer = json(StatusCode::ACCEPTED, &receipt::of(&receipts, None, self.batch));
+                let mut answer = accepted(&receipts, None, self.batch);
                 answer.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
                 Ok(answer)
             }
@@ -145,6 +145,10 @@ impl Drafted {
         }
         (reports, expected)
     }
+}
+
+fn accepted(receipts: &[Receipt], reports: Option<&[Report]>, batch: bool) -> Answer {
+    json(StatusCode::ACCEPTED, &receipt::Body { receipts, reports, batch })
 }
 
 async fn collect(mut reports: mpsc::Receiver<Report>, expected: usize, deadline: Instant) -> Vec<Report> {

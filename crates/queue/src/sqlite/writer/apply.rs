@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 
 use aquarium_delivery::{EventId, Exhaustion, Outcome, WebhookName};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
-use super::super::schema::{code, stored, unsigned};
-use super::Purge;
+use super::super::schema::{MAX_DELIVERIES, code, first_delivery_of, stored, unsigned};
+use super::{Command, Purge};
 use crate::{
     Accepted, Attempt, Delivery, Error, Idempotency, Key, NewEvent, Purged, Receipt, ReceiptEntry, Settled,
     Settlement, Submission,
@@ -18,62 +18,131 @@ use crate::{
 /// Names whose row numbers are remembered; when there are more, all are looked up anew.
 const REMEMBERED: usize = 65_536;
 
-/// What the writer knows about the tables without asking them. It is thrown away with the connection.
-pub(super) struct Tables {
+/// The tables behind one connection, and what the writer knows about them without asking them.
+pub(super) struct Tables<'c> {
+    connection: &'c Connection,
+    statements: Statements<'c>,
     max_size: u64,
+    page_size: u64,
     size: u64,
     next_event: u64,
-    next_delivery: u64,
-    projects: HashMap<(String, String), i64>,
+    /// By organization, then by name.
+    projects: HashMap<String, HashMap<String, i64>>,
     webhooks: HashMap<WebhookName, i64>,
     /// Events up to this key were looked at by [`Tables::purge`] since it last came to the end.
-    purged_up_to: i64,
+    purged_up_to: u64,
 }
 
-impl Tables {
-    pub(super) fn new(connection: &Connection, max_size: u64) -> rusqlite::Result<Self> {
-        let next = |sql| connection.query_row(sql, [], |row| unsigned(row, 0));
-        let mut tables = Self {
-            max_size,
-            size: 0,
-            next_event: next(
-                "SELECT max(event, (SELECT coalesce(max(key), 0) + 1 FROM events)) FROM next_keys",
+/// What is executed for each commit, event or delivery. Other statements are prepared when they are needed.
+struct Statements<'c> {
+    begin: Statement<'c>,
+    commit: Statement<'c>,
+    page_count: Statement<'c>,
+    freelist_count: Statement<'c>,
+    insert_event: Statement<'c>,
+    insert_delivery: Statement<'c>,
+    settle_delivery: Statement<'c>,
+    insert_attempt: Statement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            begin: connection.prepare("BEGIN IMMEDIATE")?,
+            commit: connection.prepare("COMMIT")?,
+            page_count: connection.prepare("PRAGMA page_count")?,
+            freelist_count: connection.prepare("PRAGMA freelist_count")?,
+            insert_event: connection.prepare(
+                "INSERT INTO events (key, id, project, kind, accepted_at, body) VALUES (?, ?, ?, ?, ?, ?)",
             )?,
-            next_delivery: next(
-                "SELECT max(delivery, (SELECT coalesce(max(key), 0) + 1 FROM deliveries)) FROM next_keys",
+            insert_delivery: connection.prepare(
+                "INSERT INTO deliveries (key, id, webhook, state, attempts, due_at, settled_at)
+                 VALUES (?, ?, ?, ?, 0, ?, ?)",
+            )?,
+            settle_delivery: connection.prepare(
+                "UPDATE deliveries SET state = ?, due_at = ?, settled_at = ?, attempts = coalesce(?, attempts)
+                 WHERE key = ?",
+            )?,
+            insert_attempt: connection.prepare(
+                "INSERT OR REPLACE INTO attempts
+                 (delivery, number, started_at, duration, status, failure, detail, excerpt)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            )?,
+        })
+    }
+}
+
+impl<'c> Tables<'c> {
+    pub(super) fn new(connection: &'c Connection, max_size: u64) -> rusqlite::Result<Self> {
+        let number = |sql| connection.query_row(sql, [], |row| unsigned(row, 0));
+        let mut tables = Self {
+            connection,
+            statements: Statements::new(connection)?,
+            max_size,
+            page_size: number("PRAGMA page_size")?,
+            size: 0,
+            next_event: number(
+                "SELECT max(event, (SELECT coalesce(max(key), 0) + 1 FROM events)) FROM next_key",
             )?,
             projects: HashMap::new(),
             webhooks: HashMap::new(),
             purged_up_to: 0,
         };
-        tables.measure(connection)?;
+        tables.measure()?;
         Ok(tables)
     }
 
+    /// Applies commands in one transaction, commits it, and returns the deliveries that are pending now and were not
+    /// before.
+    pub(super) fn commit(&mut self, batch: &mut [Command]) -> rusqlite::Result<Vec<Delivery>> {
+        self.statements.begin.execute([])?;
+        let mut offers = Vec::with_capacity(batch.len());
+        for command in batch {
+            match command {
+                Command::Accept(job) => job.answer = Some(self.accept(&mut job.input, &mut offers)?),
+                Command::Settle(job) => {
+                    for settlement in &job.input {
+                        self.settle(settlement)?;
+                    }
+                    job.answer = Some(Ok(()));
+                }
+                Command::Resume(job) => job.answer = Some(self.resume(&job.input).map(Ok)?),
+                Command::Purge(job) => job.answer = Some(self.purge(&job.input).map(Ok)?),
+            }
+        }
+        self.measure()?;
+        self.statements.commit.execute([])?;
+        Ok(offers)
+    }
+
     /// Counts the bytes in use: the pages of the file less those that are free.
-    pub(super) fn measure(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let pragma = |sql| connection.prepare_cached(sql)?.query_row([], |row| unsigned::<u64>(row, 0));
-        let pages = pragma("PRAGMA page_count")?.saturating_sub(pragma("PRAGMA freelist_count")?);
-        self.size = pages * pragma("PRAGMA page_size")?;
+    fn measure(&mut self) -> rusqlite::Result<()> {
+        let Statements { page_count, freelist_count, .. } = &mut self.statements;
+        let pages = page_count.query_row([], |row| unsigned::<u64>(row, 0))?;
+        let free = freelist_count.query_row([], |row| unsigned::<u64>(row, 0))?;
+        self.size = pages.saturating_sub(free) * self.page_size;
         Ok(())
     }
 
-    pub(super) fn accept(
+    fn accept(
         &mut self,
-        connection: &Connection,
         submission: &mut Submission,
         offers: &mut Vec<Delivery>,
     ) -> rusqlite::Result<Result<Accepted, Error>> {
         if let Some(idempotency) = &submission.idempotency
-            && let Some(known) = self.known(connection, &submission.organization, idempotency)?
+            && let Some(known) = self.known(&submission.organization, idempotency)?
         {
             return Ok(known);
         }
         if self.size >= self.max_size {
             return Ok(Err(Error::Full { size: self.size, max_size: self.max_size }));
         }
+        if submission.events.iter().any(|event| event.targets.len() > MAX_DELIVERIES) {
+            let reason = format!("an event for more than {MAX_DELIVERIES} webhooks cannot be stored");
+            return Ok(Err(Error::Unavailable(reason.into())));
+        }
         if let Some(Idempotency { key, fingerprint }) = &submission.idempotency {
-            connection
+            self.connection
                 .prepare_cached(
                     "INSERT INTO idempotency (organization, key, fingerprint, first_event, events)
                      VALUES (?, ?, ?, ?, ?)",
@@ -87,53 +156,40 @@ impl Tables {
                 ])?;
         }
         for event in submission.events.drain(..) {
-            self.insert(connection, &submission.organization, event, offers)?;
+            self.insert(&submission.organization, event, offers)?;
         }
         Ok(Ok(Accepted::Stored))
     }
 
     fn insert(
         &mut self,
-        connection: &Connection,
         organization: &str,
         event: NewEvent,
         offers: &mut Vec<Delivery>,
     ) -> rusqlite::Result<()> {
         let event_key = self.next_event;
         self.next_event += 1;
-        let project = self.project(connection, organization, &event.project)?;
+        let project = self.project(organization, &event.project)?;
         let accepted_at = stored(event.accepted_at.as_millis());
-        connection
-            .prepare_cached(
-                "INSERT INTO events (key, id, project, kind, accepted_at, body) VALUES (?, ?, ?, ?, ?, ?)",
-            )?
-            .execute(params![
-                stored(event_key),
-                event.id.as_bytes(),
-                project,
-                event.kind,
-                accepted_at,
-                &event.body[..]
-            ])?;
-        for target in &event.targets {
-            let key = self.next_delivery;
-            self.next_delivery += 1;
-            let webhook = self.webhook(connection, &target.webhook)?;
+        self.statements.insert_event.execute(params![
+            stored(event_key),
+            event.id.as_bytes(),
+            project,
+            event.kind,
+            accepted_at,
+            &event.body[..]
+        ])?;
+        for (key, target) in (first_delivery_of(event_key)..).zip(&event.targets) {
+            let webhook = self.webhook(&target.webhook)?;
             let state = if target.skipped { code::SKIPPED } else { code::PENDING };
-            connection
-                .prepare_cached(
-                    "INSERT INTO deliveries (key, id, event, webhook, state, attempts, due_at, settled_at)
-                     VALUES (?, ?, ?, ?, ?, 0, ?, ?)",
-                )?
-                .execute(params![
-                    stored(key),
-                    target.delivery.as_bytes(),
-                    stored(event_key),
-                    webhook,
-                    state,
-                    accepted_at,
-                    accepted_at
-                ])?;
+            self.statements.insert_delivery.execute(params![
+                stored(key),
+                target.delivery.as_bytes(),
+                webhook,
+                state,
+                accepted_at,
+                accepted_at
+            ])?;
             if !target.skipped {
                 offers.push(Delivery::fresh(&event, Key(event_key), target, Key(key)));
             }
@@ -144,11 +200,11 @@ impl Tables {
     /// What a submission with the same key led to, if there was one.
     fn known(
         &self,
-        connection: &Connection,
         organization: &str,
         idempotency: &Idempotency,
     ) -> rusqlite::Result<Option<Result<Accepted, Error>>> {
-        let found = connection
+        let found = self
+            .connection
             .prepare_cached(
                 "SELECT fingerprint, first_event, events FROM idempotency WHERE organization = ? AND key = ?",
             )?
@@ -160,20 +216,17 @@ impl Tables {
         if fingerprint != idempotency.fingerprint {
             return Ok(Some(Err(Error::Conflict)));
         }
-        let mut statement = connection
+        let mut statement = self
+            .connection
             .prepare_cached("SELECT key, id FROM events WHERE key >= ? AND key < ? ORDER BY key")?;
         let rows = statement.query_map([first, first.saturating_add(events)], |row| {
-            Ok((row.get::<_, i64>(0)?, EventId::from_bytes(row.get(1)?)))
+            Ok((unsigned(row, 0)?, EventId::from_bytes(row.get(1)?)))
         })?;
-        let receipts = rows.map(|row| row.and_then(|(key, event)| receipt(connection, key, event)));
+        let receipts = rows.map(|row| row.and_then(|(key, event)| receipt(self.connection, key, event)));
         Ok(Some(Ok(Accepted::Repeated(receipts.collect::<Result<_, _>>()?))))
     }
 
-    pub(super) fn settle(
-        &mut self,
-        connection: &Connection,
-        settlement: &Settlement,
-    ) -> rusqlite::Result<()> {
+    fn settle(&mut self, settlement: &Settlement) -> rusqlite::Result<()> {
         let (at, delivery) = (stored(settlement.at.as_millis()), stored(settlement.delivery.0));
         let (state, due_at) = match &settlement.state {
             Settled::Delivered => (code::DELIVERED, at),
@@ -183,17 +236,12 @@ impl Tables {
             Settled::Suspended { .. } => (code::PENDING, at),
         };
         let made = settlement.attempt.as_ref().map(|attempt| attempt.number);
-        connection
-            .prepare_cached(
-                "UPDATE deliveries SET state = ?, due_at = ?, settled_at = ?, attempts = coalesce(?, attempts)
-                 WHERE key = ?",
-            )?
-            .execute(params![state, due_at, at, made, delivery])?;
+        self.statements.settle_delivery.execute(params![state, due_at, at, made, delivery])?;
         if let Some(attempt) = &settlement.attempt {
-            record(connection, delivery, attempt)?;
+            self.record(delivery, attempt)?;
         }
         if let Settled::Suspended { url } = &settlement.state {
-            connection
+            self.connection
                 .prepare_cached(
                     "UPDATE webhooks SET suspended_at = ?, suspended_url = ?
                      WHERE id = (SELECT webhook FROM deliveries WHERE key = ?)",
@@ -203,20 +251,40 @@ impl Tables {
         Ok(())
     }
 
-    pub(super) fn resume(&mut self, connection: &Connection, webhook: &WebhookName) -> rusqlite::Result<()> {
-        connection
+    fn record(&mut self, delivery: i64, attempt: &Attempt) -> rusqlite::Result<()> {
+        let (status, failure, detail) = match &attempt.outcome {
+            Outcome::Answered { status, .. } => (Some(*status), None, None),
+            Outcome::Failed(failure) => (None, Some(failure.kind.as_str()), Some(failure.detail.as_str())),
+        };
+        let excerpt = (!attempt.excerpt.is_empty()).then_some(&attempt.excerpt[..]);
+        self.statements.insert_attempt.execute(params![
+            delivery,
+            attempt.number,
+            stored(attempt.started_at.as_millis()),
+            stored(attempt.duration.as_micros()),
+            status,
+            failure,
+            detail,
+            excerpt
+        ])?;
+        Ok(())
+    }
+
+    fn resume(&mut self, webhook: &WebhookName) -> rusqlite::Result<()> {
+        self.connection
             .prepare_cached("UPDATE webhooks SET suspended_at = NULL, suspended_url = NULL WHERE name = ?")?
             .execute([webhook.as_str()])?;
         Ok(())
     }
 
-    pub(super) fn purge(&mut self, connection: &Connection, purge: &Purge) -> rusqlite::Result<Purged> {
+    fn purge(&mut self, purge: &Purge) -> rusqlite::Result<Purged> {
+        let connection = self.connection;
         let before = stored(purge.before.as_millis());
         let limit = purge.limit.max(1);
-        let events: Vec<i64> = connection
+        let events: Vec<u64> = connection
             .prepare_cached("SELECT key, accepted_at FROM events WHERE key > ? ORDER BY key LIMIT ?")?
-            .query_map(params![self.purged_up_to, stored(limit)], |row| {
-                Ok((row.get(0)?, row.get::<_, i64>(1)?))
+            .query_map(params![stored(self.purged_up_to), stored(limit)], |row| {
+                Ok((unsigned(row, 0)?, row.get::<_, i64>(1)?))
             })?
             .take_while(|row| row.as_ref().map_or(true, |(_, accepted_at)| *accepted_at < before))
             .map(|row| row.map(|(key, _)| key))
@@ -230,50 +298,46 @@ impl Tables {
             }
         }
         if purged.events > 0 {
-            connection
-                .prepare_cached("UPDATE next_keys SET event = ?, delivery = ?")?
-                .execute([stored(self.next_event), stored(self.next_delivery)])?;
+            connection.prepare_cached("UPDATE next_key SET event = ?")?.execute([stored(self.next_event)])?;
         }
         // At the end it starts over: what was still wanted may not be any more.
         self.purged_up_to = if purged.more { events.last().copied().unwrap_or(0) } else { 0 };
         Ok(purged)
     }
 
-    fn project(&mut self, connection: &Connection, organization: &str, name: &str) -> rusqlite::Result<i64> {
-        let key = (organization.to_owned(), name.to_owned());
-        if let Some(id) = self.projects.get(&key) {
+    fn project(&mut self, organization: &str, name: &str) -> rusqlite::Result<i64> {
+        if let Some(id) = self.projects.get(organization).and_then(|projects| projects.get(name)) {
             return Ok(*id);
         }
         let id = intern(
-            connection,
+            self.connection,
             "SELECT id FROM projects WHERE organization = ? AND name = ?",
             "INSERT INTO projects (organization, name) VALUES (?, ?)",
             params![organization, name],
         )?;
-        remember(&mut self.projects, key, id);
+        if self.projects.values().map(HashMap::len).sum::<usize>() >= REMEMBERED {
+            self.projects.clear();
+        }
+        self.projects.entry(organization.to_owned()).or_default().insert(name.to_owned(), id);
         Ok(id)
     }
 
-    fn webhook(&mut self, connection: &Connection, name: &WebhookName) -> rusqlite::Result<i64> {
+    fn webhook(&mut self, name: &WebhookName) -> rusqlite::Result<i64> {
         if let Some(id) = self.webhooks.get(name) {
             return Ok(*id);
         }
         let id = intern(
-            connection,
+            self.connection,
             "SELECT id FROM webhooks WHERE name = ?",
             "INSERT INTO webhooks (name) VALUES (?)",
             params![name.as_str()],
         )?;
-        remember(&mut self.webhooks, name.clone(), id);
+        if self.webhooks.len() >= REMEMBERED {
+            self.webhooks.clear();
+        }
+        self.webhooks.insert(name.clone(), id);
         Ok(id)
     }
-}
-
-fn remember<K: std::hash::Hash + Eq>(names: &mut HashMap<K, i64>, name: K, id: i64) {
-    if names.len() >= REMEMBERED {
-        names.clear();
-    }
-    names.insert(name, id);
 }
 
 fn intern(
@@ -289,7 +353,7 @@ fn intern(
     }
 }
 
-fn receipt(connection: &Connection, key: i64, event: EventId) -> rusqlite::Result<Receipt> {
+fn receipt(connection: &Connection, key: u64, event: EventId) -> rusqlite::Result<Receipt> {
     let entry = |row: &Row<'_>| {
         Ok(ReceiptEntry {
             id: aquarium_delivery::DeliveryId::from_bytes(row.get(0)?),
@@ -300,48 +364,24 @@ fn receipt(connection: &Connection, key: i64, event: EventId) -> rusqlite::Resul
     };
     let mut statement = connection.prepare_cached(
         "SELECT d.id, w.name, d.state FROM deliveries d JOIN webhooks w ON w.id = d.webhook
-         WHERE d.event = ? ORDER BY d.key",
+         WHERE d.key >= ? AND d.key < ? ORDER BY d.key",
     )?;
-    let deliveries = statement.query_map([key], entry)?.collect::<Result<_, _>>()?;
+    let deliveries = statement.query_map(deliveries_of(key), entry)?.collect::<Result<_, _>>()?;
     Ok(Receipt { event, deliveries })
-}
-
-fn record(connection: &Connection, delivery: i64, attempt: &Attempt) -> rusqlite::Result<()> {
-    let (status, failure, detail) = match &attempt.outcome {
-        Outcome::Answered { status, .. } => (Some(*status), None, None),
-        Outcome::Failed(failure) => (None, Some(failure.kind.as_str()), Some(failure.detail.as_str())),
-    };
-    let excerpt = (!attempt.excerpt.is_empty()).then_some(&attempt.excerpt[..]);
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO attempts
-             (delivery, number, started_at, duration, status, failure, detail, excerpt) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        )?
-        .execute(params![
-            delivery,
-            attempt.number,
-            stored(attempt.started_at.as_millis()),
-            stored(attempt.duration.as_micros()),
-            status,
-            failure,
-            detail,
-            excerpt
-        ])?;
-    Ok(())
 }
 
 /// `None` if the event is still wanted, else the number of its pending deliveries that nobody will send any more.
 fn abandoned_with(
     connection: &Connection,
-    event: i64,
+    event: u64,
     before: i64,
     purge: &Purge,
 ) -> rusqlite::Result<Option<usize>> {
     let mut statement = connection.prepare_cached(
         "SELECT w.name, d.state, d.settled_at FROM deliveries d JOIN webhooks w ON w.id = d.webhook
-         WHERE d.event = ?",
+         WHERE d.key >= ? AND d.key < ?",
     )?;
-    let mut rows = statement.query([event])?;
+    let mut rows = statement.query(deliveries_of(event))?;
     let mut abandoned = 0;
     while let Some(row) = rows.next()? {
         if row.get::<_, i64>(1)? != code::PENDING {
@@ -357,15 +397,24 @@ fn abandoned_with(
     Ok(Some(abandoned))
 }
 
-fn forget(connection: &Connection, event: i64) -> rusqlite::Result<()> {
+fn forget(connection: &Connection, event: u64) -> rusqlite::Result<()> {
     for sql in [
-        "DELETE FROM attempts WHERE delivery IN (SELECT key FROM deliveries WHERE event = ?)",
-        "DELETE FROM deliveries WHERE event = ?",
+        "DELETE FROM attempts WHERE delivery >= ? AND delivery < ?",
+        "DELETE FROM deliveries WHERE key >= ? AND key < ?",
+    ] {
+        connection.prepare_cached(sql)?.execute(deliveries_of(event))?;
+    }
+    for sql in [
         // A batch is forgotten with its first event: its receipt could not be given whole any more.
         "DELETE FROM idempotency WHERE first_event = ?",
         "DELETE FROM events WHERE key = ?",
     ] {
-        connection.prepare_cached(sql)?.execute([event])?;
+        connection.prepare_cached(sql)?.execute([stored(event)])?;
     }
     Ok(())
+}
+
+/// The first key that a delivery of the event may have, and the first one that is beyond.
+fn deliveries_of(event: u64) -> [i64; 2] {
+    [stored(first_delivery_of(event)), stored(first_delivery_of(event + 1))]
 }

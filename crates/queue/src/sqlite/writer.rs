@@ -18,7 +18,7 @@ use tracing::{error, info};
 use super::{OpenError, Options, Reply, schema};
 use crate::{Accepted, Delivery, Error, Purged, Settlement, Submission};
 use apply::Tables;
-use gather::{Decision, Waiting, decide, receive};
+use gather::{Decision, Waiting, decide, expect, receive};
 
 /// Requests that share one transaction at the most.
 const BATCH: usize = 1_024;
@@ -107,8 +107,8 @@ pub(super) struct Writer {
     /// Where answers are given: see [`Writer::answer`].
     runtime: Option<Handle>,
     waiting: Received,
-    /// How many urgent requests shared the last commit that had any.
-    previous: usize,
+    /// How many urgent requests to expect: see [`expect`].
+    expected: usize,
 }
 
 /// Requests that were received and not served yet.
@@ -172,7 +172,7 @@ impl Writer {
         committed: mpsc::Sender<Vec<Delivery>>,
     ) -> Self {
         let runtime = Handle::try_current().ok();
-        Self { options, commands, committed, runtime, waiting: Received::default(), previous: 0 }
+        Self { options, commands, committed, runtime, waiting: Received::default(), expected: 0 }
     }
 
     /// Works until every handle has been dropped, then writes the log back and closes the file.
@@ -228,7 +228,7 @@ impl Writer {
                 let all = waiting.take(true);
                 return (!all.is_empty()).then_some(all);
             }
-            match decide(waiting.as_waiting(self.commands.len(), now), self.previous) {
+            match decide(waiting.as_waiting(self.commands.len(), now), self.expected) {
                 Decision::Glance(time) => thread::sleep(time),
                 Decision::Await(limit) => {
                     receive(&mut self.commands, &mut waiting.unsorted, room, limit);
@@ -241,7 +241,7 @@ impl Writer {
                     }
                     waiting.sort(now);
                     if !waiting.urgent.is_empty() {
-                        self.previous = waiting.urgent.len();
+                        self.expected = expect(self.expected, waiting.urgent.len());
                     }
                     return Some(waiting.take(settlements));
                 }

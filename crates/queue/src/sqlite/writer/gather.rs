@@ -3,8 +3,8 @@
 //! A commit costs about the same whether it holds one request or a hundred: an `fsync`, and the pages that it touches.
 //! So when many requests come, it is worth a moment to let them share one. Who waits decides how long:
 //!
-//! * An accept is urgent, its caller waits for it. It is kept waiting only while fewer have come than shared the commit
-//!   before, so that one caller at a time is never held up, and for [`URGENT`] at the most.
+//! * An accept is urgent, its caller waits for it. It is kept waiting only while fewer have come than shared the largest
+//!   of the last commits, so that one caller at a time is never held up, and for [`URGENT`] at the most.
 //! * A settlement is not: nobody waits for it, and should the process be killed before it is recorded then the delivery
 //!   is made twice, which it may be anyway. It waits until there are [`MANY`], or for [`UNHURRIED`]; commits of accepts
 //!   that come before pass it over.
@@ -52,15 +52,20 @@ pub(super) enum Decision {
     Await(Option<Duration>),
 }
 
-/// Decides when to commit what. `previous` is how many urgent requests shared the last commit of such.
-pub(super) fn decide(waiting: Waiting, previous: usize) -> Decision {
+/// How many urgent requests to expect after so many shared a commit. What was expected before is forgotten by and by.
+pub(super) fn expect(expected: usize, shared: usize) -> usize {
+    shared.max(expected - expected.div_ceil(8))
+}
+
+/// Decides when to commit what, when as many urgent requests are `expected`.
+pub(super) fn decide(waiting: Waiting, expected: usize) -> Decision {
     let Waiting { urgent, urgent_for, settlements, settlements_for, unseen } = waiting;
     let due = settlements >= MANY || (settlements > 0 && settlements_for >= UNHURRIED);
     match urgent {
         0 if due => Decision::Commit { settlements: true },
         0 if settlements > 0 => Decision::Await(Some(UNHURRIED - settlements_for)),
         0 => Decision::Await(None),
-        _ if urgent + unseen >= previous || urgent_for >= URGENT => Decision::Commit { settlements: due },
+        _ if urgent + unseen >= expected || urgent_for >= URGENT => Decision::Commit { settlements: due },
         _ => Decision::Glance(GLANCE.min(URGENT - urgent_for)),
     }
 }
@@ -98,9 +103,9 @@ pub(super) fn receive<T>(
 mod tests {
     use super::*;
 
-    fn urgent(urgent: usize, unseen: usize, micros: u64, previous: usize) -> Decision {
+    fn urgent(urgent: usize, unseen: usize, micros: u64, expected: usize) -> Decision {
         let urgent_for = Duration::from_micros(micros);
-        decide(Waiting { urgent, unseen, urgent_for, ..Waiting::default() }, previous)
+        decide(Waiting { urgent, unseen, urgent_for, ..Waiting::default() }, expected)
     }
 
     fn mixed(urgent: usize, settlements: usize, millis: u64) -> Decision {
@@ -121,6 +126,18 @@ mod tests {
             "never beyond the limit"
         );
         assert_eq!(urgent(3, 0, 1_000, 40), commit, "the time is up");
+    }
+
+    #[test]
+    fn a_burst_is_expected_again_for_a_while_only() {
+        assert_eq!(expect(0, 64), 64);
+        assert_eq!(expect(64, 1), 56);
+        let commits = std::iter::successors(Some(64), |expected| Some(expect(*expected, 1)));
+        assert_eq!(
+            commits.take_while(|expected| *expected > 1).count(),
+            20,
+            "then one caller waits for nobody"
+        );
     }
 
     #[test]

@@ -30,8 +30,26 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub(crate) enum Command {
+    /// All scenarios, in less than ten minutes
+    All,
     /// 1 KB events to one webhook, beside relays that store nothing
     Relay,
+    /// Batches of 100 events
+    Batch,
+    /// Each event to 20 webhooks
+    Fanout,
+    /// 10,000 webhooks, 1,000 of them active at a time
+    Many,
+    /// Events of 1 MB
+    Big,
+    /// Two million deliveries that wait
+    Backlog,
+    /// A sidecar with nothing to do
+    Idle,
+    /// 1 KB events to an endpoint behind HTTPS
+    Tls,
+    /// A little of everything, to see that nothing is lost: measures nothing
+    Smoke,
     /// A relay that stores nothing
     #[command(hide = true)]
     HyperRelay {

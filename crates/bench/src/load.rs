@@ -19,7 +19,7 @@ use crate::request::{Door, Request};
 use crate::wire::Wire;
 
 /// Shorter sleeps are not worth their cost: what is due within this time is sent together.
-const TICK: Duration = Duration::from_micros(50);
+const TICK: Duration = Duration::from_micros(200);
 /// The longest that requests may take after the last one was sent.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -1,12 +1,21 @@
 //! The scenarios. Each begins with nothing, and ends with a check that all that was accepted was delivered once.
 
-pub(crate) mod relay;
+mod backlog;
+mod batch;
+mod big;
+mod fanout;
+mod idle;
+mod many;
+mod relay;
+mod smoke;
+mod tls;
 
 use anyhow::Result;
 
 use crate::cli::Command;
 use crate::report::{Report, Table};
 use crate::run::{Run, millis};
+use crate::scenario::relay::Measured;
 use crate::stage::Bench;
 
 /// The rows that most scenarios have in common.
@@ -18,18 +27,73 @@ pub(crate) fn rows(table: &mut Table, runs: &[Option<&Run>]) {
     table.row("accept p50 ms", each(|run| millis(&run.accept, 0.5)));
     table.row("accept p99 ms", each(|run| millis(&run.accept, 0.99)));
     table.row("accept p99.9 ms", each(|run| millis(&run.accept, 0.999)));
-    table.row("accept → delivered p50 ms", each(|run| millis(&run.deliver, 0.5)));
-    table.row("accept → delivered p99 ms", each(|run| millis(&run.deliver, 0.99)));
-    table.row("accept → delivered p99.9 ms", each(|run| millis(&run.deliver, 0.999)));
+    // A relay has delivered before it answers.
+    let after = |quantile: f64| -> Vec<_> {
+        let runs = runs.iter().map(|run| run.filter(|run| run.deliver.max() > 0));
+        runs.map(|run| run.map(|run| millis(&run.deliver, quantile))).collect()
+    };
+    table.row("accept → delivered p50 ms", after(0.5));
+    table.row("accept → delivered p99 ms", after(0.99));
+    table.row("accept → delivered p99.9 ms", after(0.999));
     table.row("context switches/delivery", each(Run::switches_per_delivery));
     table.row("load and sink, CPU µs/delivery", each(Run::own_per_delivery));
     table.row("others on the machine, CPU %", each(Run::others_percent));
 }
 
+/// The rows of what only a sidecar takes: storage and memory.
+fn footprint(table: &mut Table, measured: &[Option<&Measured>]) {
+    let each =
+        |figure: fn(&Measured) -> f64| -> Vec<_> { measured.iter().map(|one| one.map(figure)).collect() };
+    table.row("written, bytes/event", each(Measured::written_per_event));
+    table.row("peak memory MiB", each(|measured| mebibytes(measured.peak)));
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / 1_048_576.0
+}
+
 /// Runs what was asked for.
+///
+/// # Errors
+/// When a scenario comes to nothing. Of all of them, those that are left are run nevertheless.
 pub(crate) async fn run(command: Command, bench: &Bench, report: &mut Report) -> Result<()> {
     match command {
+        Command::All => all(bench, report).await,
         Command::Relay => relay::run(bench, report).await.map(drop),
+        Command::Batch => batch::run(bench, report, None).await,
+        Command::Fanout => fanout::run(bench, report).await,
+        Command::Many => many::run(bench, report).await,
+        Command::Big => big::run(bench, report).await,
+        Command::Tls => tls::run(bench, report).await,
+        Command::Idle => idle::run(bench, report).await,
+        Command::Backlog => backlog::run(bench, report).await,
+        Command::Smoke => smoke::run(bench, report).await,
         Command::HyperRelay { .. } => Ok(()),
     }
+}
+
+async fn all(bench: &Bench, report: &mut Report) -> Result<()> {
+    let one_by_one = match relay::run(bench, report).await {
+        Ok(rate) => Some(rate),
+        Err(error) => {
+            report.failure(format!("relay: {error:#}"))?;
+            None
+        }
+    };
+    let ended = [
+        ("batch", batch::run(bench, report, one_by_one).await),
+        ("fanout", fanout::run(bench, report).await),
+        ("many", many::run(bench, report).await),
+        ("big", big::run(bench, report).await),
+        ("tls", tls::run(bench, report).await),
+        ("idle", idle::run(bench, report).await),
+        // The last one, because what it deletes in the end keeps the disk busy.
+        ("backlog", backlog::run(bench, report).await),
+    ];
+    for (scenario, ended) in ended {
+        if let Err(error) = ended {
+            report.failure(format!("{scenario}: {error:#}"))?;
+        }
+    }
+    Ok(())
 }

@@ -61,6 +61,8 @@ impl Plan {
 pub(crate) struct Stage {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) sidecar: Sidecar,
+    /// From the start of its process until it was ready.
+    pub(crate) started_in: Duration,
     sink: Option<Sink>,
     down: Option<Down>,
     _config: ConfigDirectory,
@@ -92,8 +94,19 @@ impl Stage {
             config.organization(&name, &toml);
         }
         let ledger = Arc::new(Ledger::new(plan.payload, plan.spread, plan.capacity));
+        let starting = Instant::now();
         let sidecar = Sidecar::start(&bench.sidecar, &config).await;
-        Ok(Stage { ledger, sidecar, sink: None, down: Some(down), _config: config, _queue: queue })
+        ready(&sidecar).await?;
+        let started_in = starting.elapsed();
+        Ok(Stage {
+            ledger,
+            sidecar,
+            started_in,
+            sink: None,
+            down: Some(down),
+            _config: config,
+            _queue: queue,
+        })
     }
 
     /// From now on the sink takes deliveries.
@@ -131,7 +144,7 @@ impl Stage {
 }
 
 /// Waits until a sidecar says that it is ready.
-pub(crate) async fn ready(sidecar: &Sidecar) -> Result<()> {
+async fn ready(sidecar: &Sidecar) -> Result<()> {
     let client = Client::new(sidecar.admin());
     let deadline = Instant::now() + PATIENCE;
     while client.get("/readyz").await?.status != 200 {

@@ -13,8 +13,8 @@ use crate::process;
 use crate::relay::{Relay, nginx_version};
 use crate::report::{Report, Table, Wanted, progress};
 use crate::request::Door;
-use crate::run::{Run, measure};
-use crate::scenario::rows;
+use crate::run::{Run, measure, millis};
+use crate::scenario::{footprint, rows};
 use crate::sink::{Down, Protocol};
 use crate::stage::{Bench, Plan, Stage};
 
@@ -33,7 +33,22 @@ pub(crate) struct Measured {
     pub(crate) peak: u64,
 }
 
-/// Prints the tables.
+impl Measured {
+    /// Several runs as one.
+    pub(crate) fn merge(all: Vec<Measured>) -> Result<Measured> {
+        let written = all.iter().map(|one| one.written).sum();
+        let peak = all.iter().map(|one| one.peak).max().unwrap_or(0);
+        let run = Run::merge(all.into_iter().map(|one| one.run).collect())?;
+        Ok(Measured { run, written, peak })
+    }
+
+    /// Bytes written for each event.
+    pub(crate) fn written_per_event(&self) -> f64 {
+        self.written as f64 / self.run.events as f64
+    }
+}
+
+/// Prints the table. Tells how many events were accepted per second.
 pub(crate) async fn run(bench: &Bench, report: &mut Report) -> Result<f64> {
     let (mut hyper, mut nginx, mut sidecar) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
@@ -42,52 +57,50 @@ pub(crate) async fn run(bench: &Bench, report: &mut Report) -> Result<f64> {
         progress(&format!("relay: nginx, round {round} of {ROUNDS}"));
         nginx.push(relayed(bench, Pace::Closed(bench.time), Kind::Nginx).await?);
         progress(&format!("relay: sidecar, round {round} of {ROUNDS}"));
-        sidecar.push(sidecar_run(bench, Pace::Closed(bench.time), Door::Single).await?);
+        sidecar.push(sidecar_run(bench, Pace::Closed(bench.time), Door::Single, bench.connections).await?);
     }
     let hyper = Run::merge(hyper.into_iter().flatten().collect())?;
     let nginx: Vec<_> = nginx.into_iter().flatten().collect();
     let nginx = if nginx.is_empty() { None } else { Some(Run::merge(nginx)?) };
-    let written: u64 = sidecar.iter().map(|measured| measured.written).sum();
-    let peak = sidecar.iter().map(|measured| measured.peak).max().unwrap_or(0);
-    let sidecar = Run::merge(sidecar.into_iter().map(|measured| measured.run).collect())?;
+    let sidecar = Measured::merge(sidecar)?;
 
-    let rate = sidecar.delivered_rate().min(sidecar.accepted_rate()) / 2.0;
+    let rate = sidecar.run.delivered_rate().min(sidecar.run.accepted_rate()) / 2.0;
     progress(&format!("relay: sidecar at {rate:.0} events/s"));
-    let half = sidecar_run(bench, Pace::Open(rate, bench.time), Door::Single).await?;
+    let half = sidecar_run(bench, Pace::Open(rate, bench.time), Door::Single, bench.connections).await?;
 
     let mut table = Table::new(
         &format!("relay: 1 KB events, {} connections", bench.connections),
         &["hyper", "nginx", "sidecar", "sidecar at half rate"],
     );
-    rows(&mut table, &[Some(&hyper), nginx.as_ref(), Some(&sidecar), Some(&half.run)]);
-    let per_event = |bytes: u64, run: &Run| Some(bytes as f64 / run.events as f64);
-    let (written, written_at_half) = (per_event(written, &sidecar), per_event(half.written, &half.run));
-    table.row("written, bytes/event", [None, None, written, written_at_half]);
-    let mebibytes = |bytes: u64| Some(bytes as f64 / 1024.0 / 1024.0);
-    table.row("peak memory MiB", [None, None, mebibytes(peak), mebibytes(half.peak)]);
+    rows(&mut table, &[Some(&hyper), nginx.as_ref(), Some(&sidecar.run), Some(&half.run)]);
+    footprint(&mut table, &[None, None, Some(&sidecar), Some(&half)]);
     report.table(&table)?;
 
     if let Some(nginx) = &nginx {
-        let ratio = sidecar.delivered_rate() / nginx.delivered_rate();
+        let ratio = sidecar.run.delivered_rate() / nginx.delivered_rate();
         report.verdict("relay: delivered/s ÷ nginx", ratio, Wanted::AtLeast(0.5, 0.8));
         report.note(format!("Beside it {}, with 2 workers.", nginx_version().unwrap_or_default()))?;
     } else {
         report.note("nginx is not installed: no comparison with it.")?;
     }
-    let ratio = sidecar.cpu_per_delivery() / hyper.cpu_per_delivery();
+    let ratio = sidecar.run.cpu_per_delivery() / hyper.cpu_per_delivery();
     report.verdict("relay: CPU per delivery ÷ hyper", ratio, Wanted::AtMost(2.0, 1.4));
-    let p99 = crate::run::millis(&half.run.accept, 0.99);
+    let p99 = millis(&half.run.accept, 0.99);
     report.verdict("relay: accept p99 at half rate, ms", p99, Wanted::AtMost(5.0, 2.0));
-    if let Some(written) = written {
-        report.verdict("relay: written per event, KB", written / 1_000.0, Wanted::AtMost(4.0, 2.5));
-    }
-    Ok(sidecar.accepted_rate())
+    let written = sidecar.written_per_event() / 1_000.0;
+    report.verdict("relay: written per event, KB", written, Wanted::AtMost(4.0, 2.5));
+    Ok(sidecar.run.accepted_rate())
 }
 
 /// A run of a sidecar with one webhook.
-pub(crate) async fn sidecar_run(bench: &Bench, pace: Pace, door: Door) -> Result<Measured> {
+pub(crate) async fn sidecar_run(
+    bench: &Bench,
+    pace: Pace,
+    door: Door,
+    connections: usize,
+) -> Result<Measured> {
     let plan = Plan::new(bench, Payload::dataset(EVENT), Spread::one(1));
-    sidecar_with(bench, plan, pace, door, bench.connections).await
+    sidecar_with(bench, plan, pace, door, connections).await
 }
 
 /// A run of a sidecar that is set up like this.

@@ -99,7 +99,8 @@ async fn measure(cli: Cli) -> Result<bool> {
     let options = cli.options;
     let target = target()?;
     let sidecar = match options.sidecar {
-        Some(path) => path,
+        Some(path) if path.is_file() => path,
+        Some(path) => bail!("there is no sidecar at {}", path.display()),
         None => build(&target).await?,
     };
     let parent = options.dir.unwrap_or(target);

@@ -66,14 +66,17 @@ pub(crate) async fn run(bench: &Bench, report: &mut Report) -> Result<f64> {
 
     let rate = sidecar.run.delivered_rate().min(sidecar.run.accepted_rate()) / 2.0;
     progress(&format!("relay: sidecar at {rate:.0} events/s"));
-    let half = sidecar_run(bench, Pace::Open(rate, bench.time), Door::Single, bench.connections).await?;
+    let pace = Pace::Open(rate, bench.time);
+    let half = sidecar_run(bench, pace, Door::Single, bench.connections).await?;
+    progress(&format!("relay: hyper at {rate:.0} events/s"));
+    let floor = relayed(bench, pace, Kind::Hyper).await?;
 
     let mut table = Table::new(
         &format!("relay: 1 KB events, {} connections", bench.connections),
-        &["hyper", "nginx", "sidecar", "sidecar at half rate"],
+        &["hyper", "nginx", "sidecar", "sidecar at half", "hyper at that"],
     );
-    rows(&mut table, &[Some(&hyper), nginx.as_ref(), Some(&sidecar.run), Some(&half.run)]);
-    footprint(&mut table, &[None, None, Some(&sidecar), Some(&half)]);
+    rows(&mut table, &[Some(&hyper), nginx.as_ref(), Some(&sidecar.run), Some(&half.run), floor.as_ref()]);
+    footprint(&mut table, &[None, None, Some(&sidecar), Some(&half), None]);
     report.table(&table)?;
 
     if let Some(nginx) = &nginx {

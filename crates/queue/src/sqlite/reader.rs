@@ -158,9 +158,14 @@ fn record(connection: &Connection, delivery: Key) -> rusqlite::Result<Option<Rec
         .query_row([stored(delivery.0)], |row| schema::state(row.get(0)?, timestamp(row, 1)?))
         .optional()?;
     let Some(state) = state else { return Ok(None) };
+    // The last attempt may be told by the delivery's row alone.
     let mut statement = connection.prepare_cached(
-        "SELECT number, started_at, duration, status, failure, detail, excerpt FROM attempts
-         WHERE delivery = ? ORDER BY number",
+        "SELECT number, started_at, duration, status, failure, detail, excerpt FROM attempts WHERE delivery = ?1
+         UNION ALL
+         SELECT attempts, started_at, duration, status, failure, NULL, NULL FROM deliveries
+         WHERE key = ?1 AND attempts > 0
+         AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.delivery = ?1 AND a.number = deliveries.attempts)
+         ORDER BY number",
     )?;
     let attempts = statement.query_map([stored(delivery.0)], attempt)?.collect::<Result<_, _>>()?;
     Ok(Some(Record { state, attempts }))
@@ -173,7 +178,7 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
             let kind = row.get_ref(4)?.as_str()?;
             // A later version may know more kinds than this one.
             let kind = FailureKind::parse(kind).unwrap_or(FailureKind::Protocol);
-            Outcome::Failed(Failure { kind, detail: row.get(5)? })
+            Outcome::Failed(Failure { kind, detail: row.get::<_, Option<_>>(5)?.unwrap_or_default() })
         }
     };
     Ok(Attempt {

@@ -9,7 +9,7 @@
 //! | `webhooks` | webhook that ever was a target | with its suspension |
 //! | `events` | event | the body, once, whatever the number of deliveries |
 //! | `deliveries` | event and webhook | `key`: see [`first_delivery_of`]; `state`: see [`code`]; `due_at` counts for pending ones, `settled_at` for others |
-//! | `attempts` | request made | `status` or `failure`, never both |
+//! | `attempts` | request made | `status` or `failure`, never both. The last one of a delivery is missing if its row in `deliveries` tells all of it |
 //! | `idempotency` | submission with a key | the events that it led to, which have consecutive keys |
 //! | `next_key` | (one row) | the key to go on with when the last events were removed: a key never comes twice |
 //!
@@ -60,12 +60,14 @@ const MIGRATIONS: &[&str] = &["
 ", "
     CREATE TABLE deliveries_of_events (
         key INTEGER PRIMARY KEY, id BLOB NOT NULL, webhook INTEGER NOT NULL,
-        state INTEGER NOT NULL, attempts INTEGER NOT NULL, due_at INTEGER NOT NULL, settled_at INTEGER NOT NULL
+        state INTEGER NOT NULL, attempts INTEGER NOT NULL, due_at INTEGER NOT NULL, settled_at INTEGER NOT NULL,
+        started_at INTEGER NOT NULL, duration INTEGER NOT NULL, status INTEGER, failure TEXT
     ) STRICT;
     INSERT INTO deliveries_of_events
         SELECT (event << 20) + row_number() OVER (PARTITION BY event ORDER BY key) - 1,
-               id, webhook, state, attempts, due_at, settled_at
-        FROM deliveries;
+               id, webhook, state, d.attempts, due_at, settled_at,
+               coalesce(started_at, 0), coalesce(duration, 0), status, failure
+        FROM deliveries d LEFT JOIN attempts a ON a.delivery = d.key AND a.number = d.attempts;
     ALTER TABLE attempts RENAME TO previous_attempts;
     CREATE TABLE attempts (
         delivery INTEGER NOT NULL, number INTEGER NOT NULL, started_at INTEGER NOT NULL, duration INTEGER NOT NULL,
@@ -82,6 +84,10 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE next_keys RENAME TO next_key;
     ALTER TABLE next_key DROP COLUMN delivery;
 "];
+
+/// The duration and the status of a delivery's last attempt, as long as there is none. They are as wide as what will
+/// take their place, so that the row does not grow: it would not fit on its page any more.
+pub(super) const NO_ATTEMPT: (i64, i64) = (1 << 16, 999);
 
 /// The bits of a delivery's key that count the deliveries of one event; the others are the event's key. So the
 /// deliveries of an event lie side by side, and are found without an index.
@@ -283,6 +289,12 @@ mod tests {
         assert_eq!(
             rows("SELECT delivery, number, started_at FROM attempts ORDER BY delivery, number"),
             [(seven, 1, 2), (seven, 2, 4), (seven + 1, 1, 2)]
+        );
+        assert_eq!(
+            rows(
+                "SELECT started_at, duration, coalesce(status, length(failure), 0) FROM deliveries ORDER BY key"
+            ),
+            [(4, 3, 204), (2, 3, 7), (0, 0, 0)]
         );
         assert_eq!(rows("SELECT event, 0, 0 FROM next_key"), [(9, 0, 0)]);
         assert_eq!(event_of(first_delivery_of(7) + 5), 7);

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use aquarium_delivery::{EventId, Exhaustion, Outcome, WebhookName};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
-use super::super::schema::{MAX_DELIVERIES, code, first_delivery_of, stored, unsigned};
+use super::super::schema::{MAX_DELIVERIES, NO_ATTEMPT, code, first_delivery_of, stored, unsigned};
 use super::{Command, Purge};
 use crate::{
     Accepted, Attempt, Delivery, Error, Idempotency, Key, NewEvent, Purged, Receipt, ReceiptEntry, Settled,
@@ -41,8 +41,7 @@ struct Statements<'c> {
     freelist_count: Statement<'c>,
     insert_event: Statement<'c>,
     insert_delivery: Statement<'c>,
-    settle_delivery: Statement<'c>,
-    insert_attempt: Statement<'c>,
+    settle_attempted: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -56,17 +55,14 @@ impl<'c> Statements<'c> {
                 "INSERT INTO events (key, id, project, kind, accepted_at, body) VALUES (?, ?, ?, ?, ?, ?)",
             )?,
             insert_delivery: connection.prepare(
-                "INSERT INTO deliveries (key, id, webhook, state, attempts, due_at, settled_at)
-                 VALUES (?, ?, ?, ?, 0, ?, ?)",
+                "INSERT INTO deliveries
+                 (key, id, webhook, state, attempts, due_at, settled_at, started_at, duration, status)
+                 VALUES (?, ?, ?, ?, 0, ?5, ?5, ?5, ?, ?)",
             )?,
-            settle_delivery: connection.prepare(
-                "UPDATE deliveries SET state = ?, due_at = ?, settled_at = ?, attempts = coalesce(?, attempts)
-                 WHERE key = ?",
-            )?,
-            insert_attempt: connection.prepare(
-                "INSERT OR REPLACE INTO attempts
-                 (delivery, number, started_at, duration, status, failure, detail, excerpt)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            settle_attempted: connection.prepare(
+                "UPDATE deliveries SET state = ?2, due_at = ?3, settled_at = ?4,
+                 attempts = ?5, started_at = ?6, duration = ?7, status = ?8, failure = ?9
+                 WHERE key = ?1",
             )?,
         })
     }
@@ -179,6 +175,7 @@ impl<'c> Tables<'c> {
             accepted_at,
             &event.body[..]
         ])?;
+        let (duration, status) = NO_ATTEMPT;
         for (key, target) in (first_delivery_of(event_key)..).zip(&event.targets) {
             let webhook = self.webhook(&target.webhook)?;
             let state = if target.skipped { code::SKIPPED } else { code::PENDING };
@@ -188,7 +185,8 @@ impl<'c> Tables<'c> {
                 webhook,
                 state,
                 accepted_at,
-                accepted_at
+                duration,
+                status
             ])?;
             if !target.skipped {
                 offers.push(Delivery::fresh(&event, Key(event_key), target, Key(key)));
@@ -235,10 +233,12 @@ impl<'c> Tables<'c> {
             Settled::Retry(due_at) => (code::PENDING, stored(due_at.as_millis())),
             Settled::Suspended { .. } => (code::PENDING, at),
         };
-        let made = settlement.attempt.as_ref().map(|attempt| attempt.number);
-        self.statements.settle_delivery.execute(params![state, due_at, at, made, delivery])?;
-        if let Some(attempt) = &settlement.attempt {
-            self.record(delivery, attempt)?;
+        match &settlement.attempt {
+            Some(attempt) => self.settle_attempted(delivery, (state, due_at, at), attempt)?,
+            None => {
+                let sql = "UPDATE deliveries SET state = ?, due_at = ?, settled_at = ? WHERE key = ?";
+                self.connection.prepare_cached(sql)?.execute(params![state, due_at, at, delivery])?;
+            }
         }
         if let Settled::Suspended { url } = &settlement.state {
             self.connection
@@ -251,22 +251,60 @@ impl<'c> Tables<'c> {
         Ok(())
     }
 
-    fn record(&mut self, delivery: i64, attempt: &Attempt) -> rusqlite::Result<()> {
+    /// Records the state that a delivery's last attempt led to, and the attempt. Most are told whole by the delivery's
+    /// own row: there was one attempt, and its answer had no body.
+    fn settle_attempted(
+        &mut self,
+        delivery: i64,
+        (state, due_at, at): (i64, i64, i64),
+        attempt: &Attempt,
+    ) -> rusqlite::Result<()> {
+        if attempt.number > 1 {
+            // Else the one before would be forgotten. If this one was recorded already, then so was that one.
+            self.connection
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO attempts (delivery, number, started_at, duration, status, failure)
+                     SELECT key, attempts, started_at, duration, status, failure FROM deliveries
+                     WHERE key = ? AND attempts > 0",
+                )?
+                .execute([delivery])?;
+        }
         let (status, failure, detail) = match &attempt.outcome {
             Outcome::Answered { status, .. } => (Some(*status), None, None),
             Outcome::Failed(failure) => (None, Some(failure.kind.as_str()), Some(failure.detail.as_str())),
         };
-        let excerpt = (!attempt.excerpt.is_empty()).then_some(&attempt.excerpt[..]);
-        self.statements.insert_attempt.execute(params![
+        let (started_at, duration) =
+            (stored(attempt.started_at.as_millis()), stored(attempt.duration.as_micros()));
+        self.statements.settle_attempted.execute(params![
             delivery,
+            state,
+            due_at,
+            at,
             attempt.number,
-            stored(attempt.started_at.as_millis()),
-            stored(attempt.duration.as_micros()),
+            started_at,
+            duration,
             status,
-            failure,
-            detail,
-            excerpt
+            failure
         ])?;
+        if detail.is_some() || !attempt.excerpt.is_empty() {
+            let excerpt = (!attempt.excerpt.is_empty()).then_some(&attempt.excerpt[..]);
+            self.connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO attempts
+                     (delivery, number, started_at, duration, status, failure, detail, excerpt)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    delivery,
+                    attempt.number,
+                    started_at,
+                    duration,
+                    status,
+                    failure,
+                    detail,
+                    excerpt
+                ])?;
+        }
         Ok(())
     }
 

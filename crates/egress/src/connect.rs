@@ -1,173 +1,171 @@
-//! The connector: every address is checked before a connection goes to it.
+//! Opens connections: every address is checked before a connection goes to it.
 //!
 //! A name is resolved once, its addresses are checked, and the connection goes to one of those that passed: there is no
 //! second look-up whose answer could differ (DNS rebinding). Literal addresses are checked as well.
 
-use std::future::Future;
+mod race;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use http::Uri;
-use http::uri::Scheme;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
-use tower_service::Service;
+use aquarium_delivery::{Failure, FailureKind};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
 
-use crate::{Blocked, Guard};
+use crate::endpoint::{Host, Origin};
+use crate::failure::classify;
+use crate::http1::Http1;
+use crate::http2::Http2;
+use crate::pool::{Connection, Opening};
+use crate::resolve::Resolve;
+use crate::tls::HTTP_2;
+use crate::transport::{Stream, Transport};
+use crate::{Blocked, Guard, Phases};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+/// The most addresses of a name that are tried. Who answers with more would have us knock at many doors.
+const MAX_ADDRESSES: usize = 16;
 
-/// A name that could not be resolved.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ResolveError {
-    #[error("{name} cannot be resolved: {source}")]
-    Failed { name: String, source: io::Error },
-    #[error("{name} has no address")]
-    Empty { name: String },
-}
-
-/// The handshake took longer than any attempt would wait for it.
-#[derive(Debug, thiserror::Error)]
-#[error("no connection within {0:?}")]
-pub(crate) struct ConnectTimeout(Duration);
-
-/// Connects to checked addresses only.
-#[derive(Clone)]
+/// What is needed to open a connection.
+#[derive(Debug)]
 pub(crate) struct Connector {
-    clear: HttpConnector<Resolver>,
-    encrypted: HttpConnector<Resolver>,
-    guard: Arc<Guard>,
+    pub(crate) guard: Guard,
+    pub(crate) resolver: Arc<dyn Resolve>,
+    pub(crate) tls: Arc<ClientConfig>,
 }
 
 impl Connector {
-    pub(crate) fn new(guard: Guard) -> Self {
-        let guard = Arc::new(guard);
-        let connector = |encrypted| {
-            let mut http = HttpConnector::new_with_resolver(Resolver { guard: guard.clone(), encrypted });
-            http.enforce_http(false);
-            http.set_nodelay(true);
-            http.set_keepalive(Some(Duration::from_secs(60)));
-            http
-        };
-        Self { clear: connector(false), encrypted: connector(true), guard: guard.clone() }
-    }
-}
-
-impl Service<Uri> for Connector {
-    type Response = <HttpConnector as Service<Uri>>::Response;
-    type Error = BoxError;
-    type Future = BoxFuture<Self::Response>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.clear.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let encrypted = uri.scheme() == Some(&Scheme::HTTPS);
-        if let Some(address) = literal(&uri)
-            && let Err(blocked) = self.guard.check(address, encrypted)
-        {
-            return Box::pin(async move { Err(blocked.into()) });
-        }
-        let connecting = if encrypted { self.encrypted.call(uri) } else { self.clear.call(uri) };
-        Box::pin(async move { connecting.await.map_err(Into::into) })
-    }
-}
-
-/// The address that stands in the URI, if it is not a name.
-fn literal(uri: &Uri) -> Option<IpAddr> {
-    let host = uri.host()?;
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
-}
-
-/// Resolves names, and keeps the addresses that pass the guard.
-#[derive(Clone)]
-struct Resolver {
-    guard: Arc<Guard>,
-    encrypted: bool,
-}
-
-impl Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = BoxError;
-    type Future = BoxFuture<Self::Response>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let Self { guard, encrypted } = self.clone();
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0))
-                .await
-                .map_err(|source| ResolveError::Failed { name: name.to_string(), source })?;
-            Ok(passing(&name, found, &guard, encrypted)?.into_iter())
-        })
-    }
-}
-
-/// The addresses that may be connected to. If there is none, the first refusal tells why.
-fn passing(
-    name: &Name,
-    found: impl Iterator<Item = SocketAddr>,
-    guard: &Guard,
-    encrypted: bool,
-) -> Result<Vec<SocketAddr>, BoxError> {
-    let mut refusal: Option<Blocked> = None;
-    let mut passing = Vec::new();
-    for address in found {
-        match guard.check(address.ip(), encrypted) {
-            Ok(()) => passing.push(address),
-            Err(blocked) => drop(refusal.get_or_insert(blocked)),
-        }
-    }
-    match refusal {
-        Some(blocked) if passing.is_empty() => Err(blocked.into()),
-        None if passing.is_empty() => Err(ResolveError::Empty { name: name.to_string() }.into()),
-        _ => Ok(passing),
-    }
-}
-
-/// Ends a connection attempt that nobody waits for any more, TLS handshake included.
-#[derive(Clone)]
-pub(crate) struct Bounded<C> {
-    inner: C,
-    limit: Duration,
-}
-
-impl<C> Bounded<C> {
-    pub(crate) fn new(inner: C, limit: Duration) -> Self {
-        Self { inner, limit }
-    }
-}
-
-impl<C> Service<Uri> for Bounded<C>
-where
-    C: Service<Uri, Error = BoxError>,
-    C::Future: Send + 'static,
-    C::Response: 'static,
-{
-    type Response = C::Response;
-    type Error = BoxError;
-    type Future = BoxFuture<C::Response>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let (connecting, limit) = (self.inner.call(uri), self.limit);
-        Box::pin(async move {
-            match tokio::time::timeout(limit, connecting).await {
-                Ok(connected) => connected,
-                Err(_) => Err(ConnectTimeout(limit).into()),
+    /// Opens a connection for one request; others learn of it if it has room for them. What it took is written down as
+    /// it goes.
+    pub(crate) async fn open(&self, opening: Opening, phases: &mut Phases) -> Result<Connection, Failure> {
+        match self.negotiate(&opening, phases).await {
+            Ok(Negotiated::Http1(http1)) => Ok(opening.http1(http1)),
+            Ok(Negotiated::Http2(http2)) => opening.http2(http2).ok_or_else(|| Failure {
+                kind: FailureKind::Protocol,
+                detail: "the connection ended before it could be used".to_owned(),
+            }),
+            Err(failure) => {
+                opening.failed();
+                Err(failure)
             }
-        })
+        }
+    }
+
+    async fn negotiate(&self, opening: &Opening, phases: &mut Phases) -> Result<Negotiated, Failure> {
+        let origin = opening.origin();
+        let addresses = self.addresses(origin, phases).await?;
+        let started = Instant::now();
+        let stream = race::connect(&addresses).await.map_err(|error| refused(&error))?;
+        // It is a matter of speed, and works without.
+        let _ = stream.set_nodelay(true);
+        phases.connect = Some(started.elapsed());
+        let http1 = |stream| async {
+            let connection = Http1::new(Transport::new(stream)).await.map_err(|error| classify(&error))?;
+            Ok(Negotiated::Http1(connection))
+        };
+        if !origin.encrypted {
+            return http1(Stream::Clear(stream)).await;
+        }
+        let started = Instant::now();
+        let connector = TlsConnector::from(self.tls.clone());
+        let stream =
+            connector.connect(server_name(&origin.host)?, stream).await.map_err(|error| tls(&error))?;
+        phases.tls = Some(started.elapsed());
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
+        let stream = Stream::Encrypted(Box::new(stream));
+        if !is_http2 {
+            return http1(stream).await;
+        }
+        let connection = Http2::new(Transport::new(stream), opening.news()).await;
+        connection.map(Negotiated::Http2).map_err(|error| classify(&error))
+    }
+
+    /// The addresses that may be connected to, at least one.
+    async fn addresses(&self, origin: &Origin, phases: &mut Phases) -> Result<Vec<SocketAddr>, Failure> {
+        let found = match &origin.host {
+            Host::Address(address) => vec![*address],
+            Host::Name(name) => {
+                let started = Instant::now();
+                let found = self.resolver.resolve(name).await;
+                phases.dns = Some(started.elapsed());
+                found.map_err(|error| unresolved(name, &error.to_string()))?
+            }
+        };
+        let mut passing = Vec::with_capacity(found.len());
+        let mut refusal: Option<Blocked> = None;
+        for address in found {
+            match self.guard.check(address, origin.encrypted) {
+                Ok(()) => passing.push(address.to_canonical()),
+                Err(blocked) => drop(refusal.get_or_insert(blocked)),
+            }
+        }
+        // If there is none, the first refusal tells why.
+        if passing.is_empty() {
+            return Err(match (refusal, &origin.host) {
+                (Some(blocked), _) => Failure { kind: FailureKind::Blocked, detail: blocked.to_string() },
+                (None, Host::Name(name)) => unresolved(name, "it has no address"),
+                (None, Host::Address(address)) => unresolved(&address.to_string(), "it is no address"),
+            });
+        }
+        let addresses = interleaved(passing).take(MAX_ADDRESSES);
+        Ok(addresses.map(|address| SocketAddr::new(address, origin.port)).collect())
+    }
+}
+
+enum Negotiated {
+    Http1(Box<Http1>),
+    Http2(Http2),
+}
+
+/// One of each family in turn, IPv6 first (RFC 8305, section 4).
+fn interleaved(addresses: Vec<IpAddr>) -> impl Iterator<Item = IpAddr> {
+    let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+    let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
+    let mut turn = false;
+    std::iter::from_fn(move || {
+        turn = !turn;
+        if turn { v6.next().or_else(|| v4.next()) } else { v4.next().or_else(|| v6.next()) }
+    })
+}
+
+fn server_name(host: &Host) -> Result<ServerName<'static>, Failure> {
+    match host {
+        Host::Address(address) => Ok(ServerName::IpAddress(address.to_canonical().into())),
+        // The dot at the end is not part of the name here (RFC 6066, section 3).
+        Host::Name(name) => ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| {
+            Failure { kind: FailureKind::Request, detail: format!("{name} cannot be the name of a server") }
+        }),
+    }
+}
+
+fn unresolved(name: &str, why: &str) -> Failure {
+    Failure { kind: FailureKind::Dns, detail: format!("{name} cannot be resolved: {why}") }
+}
+
+fn refused(error: &io::Error) -> Failure {
+    Failure { kind: FailureKind::Connect, detail: error.to_string() }
+}
+
+/// What is not TLS's own is a connection that broke.
+fn tls(error: &io::Error) -> Failure {
+    let failure = classify(error);
+    match failure.kind {
+        FailureKind::Tls => failure,
+        _ => Failure { kind: FailureKind::Connect, ..failure },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1", "2001:db8::2"];
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let turns: Vec<_> = interleaved(addresses).map(|address| address.to_string()).collect();
+        assert_eq!(turns, ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "192.0.2.3"]);
     }
 }

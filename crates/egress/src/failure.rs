@@ -1,33 +1,38 @@
-//! From an error deep inside the client to a kind that an operator can act on.
+//! From an error deep inside a library to a kind that an operator can act on.
 
 use std::error::Error;
-use std::io;
+use std::io::{self, ErrorKind};
 
 use aquarium_delivery::{Failure, FailureKind};
 
-use crate::Blocked;
-use crate::connect::{ConnectTimeout, ResolveError};
-
-/// Names what went wrong. `connected` tells whether there was a connection when it did.
-pub(crate) fn classify(error: &(dyn Error + 'static), connected: bool) -> Failure {
+/// Names what went wrong on a connection.
+pub(crate) fn classify(error: &(dyn Error + 'static)) -> Failure {
     let chain = chain(error);
-    let find = |kind: FailureKind, test: fn(&(dyn Error + 'static)) -> bool| {
-        let found = chain.iter().find(|error| test(**error))?;
-        Some(Failure { kind, detail: found.to_string() })
-    };
-    find(FailureKind::Blocked, |error| error.is::<Blocked>())
-        .or_else(|| find(FailureKind::Dns, |error| error.is::<ResolveError>()))
-        .or_else(|| find(FailureKind::Tls, |error| error.is::<rustls::Error>()))
-        .or_else(|| find(FailureKind::ConnectTimeout, |error| error.is::<ConnectTimeout>()))
-        .unwrap_or_else(|| Failure {
-            kind: if connected { FailureKind::Protocol } else { FailureKind::Connect },
-            detail: innermost(&chain),
-        })
+    match chain.iter().find(|error| error.is::<rustls::Error>()) {
+        Some(found) => Failure { kind: FailureKind::Tls, detail: found.to_string() },
+        None => Failure { kind: FailureKind::Protocol, detail: innermost(&chain) },
+    }
 }
 
 /// What was allowed for this has passed, and there is still no `what`.
 pub(crate) fn timed_out(kind: FailureKind, what: &str) -> Failure {
     Failure { kind, detail: format!("{what} within the time allowed") }
+}
+
+/// Whether the connection ended, as opposed to what came over it being wrong.
+pub(crate) fn broken_off(error: &hyper::Error) -> bool {
+    let broken = |error: &io::Error| {
+        matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe
+                | ErrorKind::NotConnected
+                | ErrorKind::UnexpectedEof
+        )
+    };
+    error.is_incomplete_message()
+        || error.source().and_then(|source| source.downcast_ref::<io::Error>()).is_some_and(broken)
 }
 
 /// The innermost cause says most: "connection refused", "connection reset by peer", "invalid HTTP header".
@@ -62,15 +67,15 @@ mod tests {
     fn a_tls_error_is_found_inside_nested_io_errors() {
         let inner = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
         let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, inner));
-        let failure = classify(&error, false);
+        let failure = classify(&error);
         assert_eq!(failure.kind, FailureKind::Tls);
         assert!(failure.detail.contains("Expired"), "{failure}");
     }
 
     #[test]
-    fn without_a_connection_it_is_the_connection_that_failed() {
-        let error = io::Error::from(io::ErrorKind::ConnectionRefused);
-        assert_eq!(classify(&error, false).kind, FailureKind::Connect);
-        assert_eq!(classify(&error, true).kind, FailureKind::Protocol);
+    fn anything_else_is_told_by_its_innermost_cause() {
+        let error = io::Error::other(io::Error::from(ErrorKind::ConnectionReset));
+        let failure = classify(&error);
+        assert_eq!((failure.kind, failure.detail.as_str()), (FailureKind::Protocol, "connection reset"));
     }
 }

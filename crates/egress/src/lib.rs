@@ -5,18 +5,29 @@
 //! address that the [`Guard`] let pass, and that a request which was withdrawn is not handed to a connection. It knows
 //! nothing of queues, retries or configuration files.
 
-mod client;
+mod answer;
+mod attempt;
 mod connect;
 mod endpoint;
-mod exchange;
 mod failure;
 mod guard;
+mod http1;
+mod http2;
+mod pool;
+mod request;
+mod resolve;
 mod send;
 mod signature;
 mod tls;
+mod transport;
 
 pub use endpoint::{Endpoint, InvalidEndpoint, USER_AGENT};
 pub use guard::{Blocked, Guard};
-pub use send::{Egress, MAX_EXCERPT, MAX_RESPONSE_BODY, Message, Options, Sent};
+pub use request::Message;
+pub use resolve::{Resolve, Resolving, Unresolved};
+pub use send::{Egress, MAX_EXCERPT, MAX_RESPONSE_BODY, Options, Phases, Sent};
 pub use signature::SigningKey;
 pub use tls::{Roots, TlsError};
+
+/// The most that an answer's head may take, in bytes.
+pub(crate) const MAX_RESPONSE_HEAD: usize = 64 * 1024;

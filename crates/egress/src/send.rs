@@ -1,37 +1,26 @@
-//! One attempt: a request, its answer, and what that came to.
+//! The way out: how it is set up, and what it is asked for.
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use aquarium_delivery::{DeliveryId, EventId, Failure, FailureKind, Outcome, RetryAfter, Timestamp};
-use bytes::{Bytes, BytesMut};
-use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use aquarium_delivery::{Failure, Outcome};
+use bytes::Bytes;
 use tokio::task::coop::unconstrained;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
-use crate::client::{self, Http};
-use crate::exchange::{Deadlines, Unanswered, exchange};
-use crate::failure::{classify, timed_out};
-use crate::{Endpoint, Guard, Roots, SigningKey, TlsError};
+use crate::answer::Excerpt;
+use crate::attempt::Attempt;
+use crate::connect::Connector;
+use crate::pool::{Connection, Found, Pool};
+use crate::resolve::{Resolve, System};
+use crate::{Endpoint, Guard, Message, Roots, TlsError, tls};
 
 /// The most that is read of an answer's body, in bytes. What goes beyond ends the connection.
 pub const MAX_RESPONSE_BODY: usize = 64 * 1024;
 /// The most that is kept of an answer's body, in bytes.
 pub const MAX_EXCERPT: usize = 4 * 1024;
-/// How often an attempt goes to another connection, when the one that it was given to turns out to be closed.
-const MOST_GIVEN_BACK: u32 = 8;
-
-const SECRET: HeaderName = HeaderName::from_static("x-aquarium-secret");
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-const DELIVERY: HeaderName = HeaderName::from_static("aquarium-delivery");
-const ATTEMPT: HeaderName = HeaderName::from_static("aquarium-attempt");
 
 /// How the way out is set up.
 #[derive(Debug, Clone)]
@@ -42,25 +31,6 @@ pub struct Options {
     pub roots: Roots,
 }
 
-/// What one attempt sends.
-#[derive(Debug, Clone)]
-pub struct Message {
-    /// The payload, byte for byte.
-    pub body: Bytes,
-    /// The event, the same on every attempt.
-    pub event: EventId,
-    /// The delivery.
-    pub delivery: DeliveryId,
-    /// Which attempt this is, from 1.
-    pub attempt: u32,
-    /// When it starts.
-    pub at: Timestamp,
-    /// The organization's secret. It is marked as sensitive, so that HTTP/2 does not index it and no log shows it.
-    pub secret: Option<HeaderValue>,
-    /// What the request is signed with; without it there is no signature.
-    pub signing_key: Option<SigningKey>,
-}
-
 /// What an attempt came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sent {
@@ -68,23 +38,59 @@ pub struct Sent {
     pub outcome: Outcome,
     /// How long it took, whole.
     pub duration: Duration,
+    /// What it was spent on.
+    pub phases: Phases,
     /// The start of the answer's body, at most [`MAX_EXCERPT`].
     pub excerpt: Bytes,
+}
+
+/// How long the parts of an attempt took. What did not happen, or did not end, is missing: over a connection that was
+/// there, a request needs neither of the first three.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// Until the name was looked up.
+    pub dns: Option<Duration>,
+    /// From there until there was a TCP connection.
+    pub connect: Option<Duration>,
+    /// From there until there was a TLS session.
+    pub tls: Option<Duration>,
+    /// From the hand-over of the request until the head of the answer was there.
+    pub first_byte: Option<Duration>,
+    /// From there until its body had ended, or enough of it was read.
+    pub body: Option<Duration>,
 }
 
 /// Makes requests. Cheap to clone; clones share their connections, and what [`Egress::reconfigure`] changes.
 #[derive(Debug, Clone)]
 pub struct Egress {
-    client: Arc<RwLock<Arc<Http>>>,
+    way: Arc<RwLock<Arc<Way>>>,
+    resolver: Arc<dyn Resolve>,
+}
+
+/// What follows from the options, and the connections that were made with them.
+#[derive(Debug)]
+pub(crate) struct Way {
+    connector: Connector,
+    pub(crate) pool: Arc<Pool>,
 }
 
 impl Egress {
-    /// A way out that speaks HTTP/1.1 and HTTP/2 and keeps connections for the next request.
+    /// A way out that speaks HTTP/1.1 and HTTP/2 and keeps connections for the next request. Names are looked up as the
+    /// system's files say.
     ///
     /// # Errors
     /// [`TlsError`], when there is no usable certificate authority.
     pub fn new(options: Options) -> Result<Self, TlsError> {
-        Ok(Self { client: Arc::new(RwLock::new(Arc::new(client::build(options)?))) })
+        Self::with_resolver(options, Arc::new(System::default()))
+    }
+
+    /// The same, with names looked up by `resolver`.
+    ///
+    /// # Errors
+    /// [`TlsError`], when there is no usable certificate authority.
+    pub fn with_resolver(options: Options, resolver: Arc<dyn Resolve>) -> Result<Self, TlsError> {
+        let way = Way::new(options, resolver.clone())?;
+        Ok(Self { way: Arc::new(RwLock::new(Arc::new(way))), resolver })
     }
 
     /// Changes the options of this way out and of all its clones. What is sent from now on goes over new connections;
@@ -96,13 +102,12 @@ impl Egress {
     /// # Errors
     /// [`TlsError`], when there is no usable certificate authority. Nothing is changed then.
     pub fn reconfigure(&self, options: Options) -> Result<(), TlsError> {
-        let client = Arc::new(client::build(options)?);
+        let way = Arc::new(Way::new(options, self.resolver.clone())?);
         let previous = {
-            let mut current = self.client.write().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *current, client)
+            let mut current = self.way.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, way)
         };
-        // It may be the last one, and closing its connections is nothing to hold the lock for.
-        drop(previous);
+        previous.pool.close();
         Ok(())
     }
 
@@ -115,6 +120,10 @@ impl Egress {
     /// `revoked` completed before the request was handed to a connection: nothing of it has left. On every poll
     /// `revoked` is polled before the request, which is never handed over once that has completed. After the hand-over
     /// it is not looked at, unless the connection turns out to be closed and gives the request back unsent.
+    ///
+    /// A connection that was used before may be closed by the other side just when the request is on its way. If it ends
+    /// before a byte of an answer has come, the request is sent once more over a new one, within the same time, and
+    /// unless it was revoked since: receivers know it by its `Webhook-Id` if it had arrived.
     pub async fn send(
         &self,
         endpoint: &Endpoint,
@@ -122,101 +131,83 @@ impl Egress {
         revoked: impl Future<Output = ()> + Send,
     ) -> Option<Sent> {
         let started = Instant::now();
-        let deadlines = Deadlines {
-            connect: started + endpoint.connect_timeout.min(endpoint.timeout),
-            whole: started + endpoint.timeout,
+        let mut attempt = Attempt {
+            endpoint,
+            message,
+            connect_deadline: started + endpoint.connect_timeout.min(endpoint.timeout),
+            phases: Phases::default(),
+            excerpt: Excerpt::default(),
         };
-        let (outcome, excerpt) = match self.answer(endpoint, &message, deadlines, revoked).await? {
-            Err(failure) => (Outcome::Failed(failure), Bytes::new()),
-            Ok(response) => conclude(response, deadlines.whole).await,
-        };
-        Some(Sent { outcome, duration: started.elapsed(), excerpt })
+        let deadline = pin!(sleep_until(started + endpoint.timeout));
+        // It is polled also when the task has used up its share of the runtime: it must not be overlooked.
+        let revoked = pin!(unconstrained(revoked));
+        let outcome = attempt.outcome(self, revoked, deadline).await?;
+        let Attempt { phases, excerpt, .. } = attempt;
+        Some(Sent { outcome, duration: started.elapsed(), phases, excerpt: excerpt.into_bytes() })
     }
 
-    /// `None` if `revoked` completed while the request was with no connection.
-    async fn answer(
+    pub(crate) fn way(&self) -> Arc<Way> {
+        self.way.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Way {
+    fn new(options: Options, resolver: Arc<dyn Resolve>) -> Result<Self, TlsError> {
+        let tls = Arc::new(tls::client_config(&options.roots)?);
+        Ok(Self { connector: Connector { guard: options.guard, resolver, tls }, pool: Arc::default() })
+    }
+
+    /// A connection, when there is none to take.
+    pub(crate) async fn connect(
         &self,
         endpoint: &Endpoint,
-        message: &Message,
-        deadlines: Deadlines,
-        revoked: impl Future<Output = ()>,
-    ) -> Option<Result<Response<Incoming>, Failure>> {
-        // It is polled also when the task has used up its share of the runtime: it must not be overlooked.
-        let mut revoked = pin!(unconstrained(revoked));
-        let mut given_back = 0;
+        fresh: bool,
+        phases: &mut Phases,
+    ) -> Result<Connection, Failure> {
+        let mut failures = None;
         loop {
-            let request = request(endpoint, message).await;
-            let client = self.client();
-            match exchange(&client, request, deadlines, revoked.as_mut()).await? {
-                Ok(response) => return Some(Ok(response)),
-                Err(Unanswered { given_back: true, .. }) if given_back < MOST_GIVEN_BACK => given_back += 1,
-                Err(Unanswered { failure, .. }) => return Some(Err(failure)),
-            }
+            let opening = if fresh {
+                self.pool.fresh(&endpoint.origin)
+            } else {
+                match self.pool.find(&endpoint.origin, failures) {
+                    Found::Connection(connection) => return Ok(connection),
+                    Found::Open(opening) => opening,
+                    Found::Wait(waiting) => {
+                        failures = Some(waiting.over().await);
+                        continue;
+                    }
+                }
+            };
+            return self.connector.open(opening, phases).await;
         }
     }
-
-    fn client(&self) -> Arc<Http> {
-        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
-async fn request(endpoint: &Endpoint, message: &Message) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(message.body.clone()));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = endpoint.uri.clone();
-    let headers = request.headers_mut();
-    *headers = endpoint.headers.clone();
-    if let Some(mut secret) = message.secret.clone() {
-        secret.set_sensitive(true);
-        headers.insert(SECRET, secret);
-    }
-    let (id, timestamp) = (printed(message.event), HeaderValue::from(message.at.as_secs()));
-    if let Some(key) = &message.signing_key {
-        headers.insert(WEBHOOK_SIGNATURE, key.sign(&id, &timestamp, &message.body).await);
-    }
-    headers.insert(WEBHOOK_ID, id);
-    headers.insert(WEBHOOK_TIMESTAMP, timestamp);
-    headers.insert(DELIVERY, printed(message.delivery));
-    headers.insert(ATTEMPT, message.attempt.into());
-    request
-}
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
 
-fn printed(id: impl std::fmt::Display) -> HeaderValue {
-    // An identifier is made of letters, digits, hyphens and an underscore.
-    HeaderValue::try_from(id.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
-}
+    use aquarium_delivery::{DeliveryId, EventId, Timestamp};
 
-/// Reads as much of the answer's body as is good for anything, and decides what the answer comes to.
-async fn conclude(response: Response<Incoming>, deadline: Instant) -> (Outcome, Bytes) {
-    let status = response.status().as_u16();
-    let retry_after =
-        response.headers().get(RETRY_AFTER).and_then(|value| RetryAfter::parse(value.as_bytes()));
-    let mut excerpt = BytesMut::new();
-    let body = response.into_body();
-    let read = match timeout_at(deadline, drain(body, &mut excerpt)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(classify(&error, true)),
-        Err(_) => Err(timed_out(FailureKind::BodyTimeout, "the answer's body did not end")),
-    };
-    let answered = Outcome::Answered { status, retry_after };
-    let outcome = match read {
-        Err(failure) if answered.is_delivered() => Outcome::Failed(failure),
-        _ => answered,
-    };
-    (outcome, excerpt.freeze())
-}
+    use super::*;
 
-/// Reads a body to its end, so that the connection can be used again, or until there is too much of it.
-async fn drain(mut body: Incoming, excerpt: &mut BytesMut) -> Result<(), hyper::Error> {
-    let mut read = 0;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        read += data.len();
-        let room = MAX_EXCERPT.saturating_sub(excerpt.len());
-        excerpt.extend_from_slice(&data[..data.len().min(room)]);
-        if read > MAX_RESPONSE_BODY {
-            break;
-        }
+    #[test]
+    fn an_attempt_does_not_take_much_room() {
+        const MOST: usize = 2048;
+        let egress = Egress::new(Options { guard: Guard::default(), roots: Roots::Webpki }).unwrap();
+        let second = Duration::from_secs(1);
+        let endpoint = Endpoint::new("https://ops.example.com/", [], second, second).unwrap();
+        let at = Timestamp::from_millis(1_800_000_000_000);
+        let message = Message {
+            body: Bytes::new(),
+            event: EventId::new(at, [1; 10]),
+            delivery: DeliveryId::new(at, [2; 10]),
+            attempt: 1,
+            at,
+            secret: None,
+            signing_key: None,
+        };
+        let size = size_of_val(&egress.send(&endpoint, message, pending()));
+        assert!(size <= MOST, "{size} bytes");
     }
-    Ok(())
 }

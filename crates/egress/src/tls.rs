@@ -38,12 +38,17 @@ pub enum TlsError {
     Rustls(#[from] rustls::Error),
 }
 
-/// A client configuration that trusts `roots`. ALPN is left to the connector.
+/// How HTTP/2 is called when the protocol is agreed on (RFC 9113, section 3.2).
+pub(crate) const HTTP_2: &[u8] = b"h2";
+const HTTP_1: &[u8] = b"http/1.1";
+
+/// A client configuration that trusts `roots`.
 pub(crate) fn client_config(roots: &Roots) -> Result<ClientConfig, TlsError> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(store(roots)?)
         .with_no_client_auth();
+    config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
     Ok(config)
 }
 

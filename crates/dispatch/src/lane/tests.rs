@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aquarium_config::{Config, Memory, load};
 use aquarium_delivery::{EventId, Failure, FailureKind};
+use aquarium_egress::Phases;
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -43,7 +44,7 @@ fn delivery(key: u64, due_at: Timestamp, attempts: u32) -> Delivery {
 }
 
 fn sent(outcome: Outcome) -> Sent {
-    Sent { outcome, duration: Duration::from_millis(3), excerpt: Bytes::new() }
+    Sent { outcome, duration: Duration::from_millis(3), phases: Phases::default(), excerpt: Bytes::new() }
 }
 
 fn answered(status: u16) -> Outcome {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aquarium_config::{Config, Memory as ConfigFiles, load};
 use aquarium_delivery::{DeliveryId, EventId, Failure, FailureKind, Outcome, Timestamp, WebhookName};
 use aquarium_dispatch::{Chance, Clock, Dispatcher, Limits, Sender};
-use aquarium_egress::{Endpoint, Message, Sent};
+use aquarium_egress::{Endpoint, Message, Phases, Sent};
 use aquarium_queue::memory::{self, Memory};
 use aquarium_queue::{Claim, NewEvent, Queue, Submission, Target, Watcher};
 use bytes::Bytes;
@@ -91,7 +91,7 @@ impl Sender for Scripted {
         self.handed_over(attempt);
         sleep(duration).await;
         self.record.lock().unwrap().in_flight -= 1;
-        Some(Sent { outcome, duration, excerpt: Bytes::new() })
+        Some(Sent { outcome, duration, phases: Phases::default(), excerpt: Bytes::new() })
     }
 }
 

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod multiplexed;
 mod reconfiguration;
+mod reuse;
 mod withdrawal;
 
 use std::future::pending;

@@ -1,0 +1,165 @@
+//! One attempt under way.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use aquarium_delivery::{Failure, FailureKind, Outcome, RetryAfter};
+use http::header::{HeaderMap, RETRY_AFTER};
+use http::{Response, StatusCode};
+use hyper::body::Body;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::answer::{Ended, Excerpt, Unanswered};
+use crate::failure::timed_out;
+use crate::http1::Http1;
+use crate::http2::{self, Slot};
+use crate::pool::{Connection, Pool};
+use crate::send::Way;
+use crate::{Egress, Endpoint, Message, Phases, request};
+
+/// How often an attempt goes to another connection, when the one that it was given to turns out to be closed.
+const MOST_GIVEN_BACK: u32 = 8;
+
+/// An attempt under way.
+pub(crate) struct Attempt<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) message: Message,
+    /// When it ends if there is no connection by then.
+    pub(crate) connect_deadline: Instant,
+    pub(crate) phases: Phases,
+    pub(crate) excerpt: Excerpt,
+}
+
+impl Attempt<'_> {
+    /// What it comes to, by `deadline` at the latest. `None` if `revoked` completed while the request was with no
+    /// connection.
+    pub(crate) async fn outcome(
+        &mut self,
+        egress: &Egress,
+        mut revoked: Pin<&mut impl Future<Output = ()>>,
+        mut deadline: Pin<&mut Sleep>,
+    ) -> Option<Outcome> {
+        let (mut given_back, mut fresh) = (0, false);
+        let mut unsent: Option<HeaderMap> = None;
+        loop {
+            let headers = match unsent.take() {
+                Some(headers) => headers,
+                None => request::headers(self.endpoint, &self.message).await,
+            };
+            let way = egress.way();
+            let connection = match self.connection(&way, fresh, revoked.as_mut()).await? {
+                Ok(connection) => connection,
+                Err(failure) => return Some(Outcome::Failed(failure)),
+            };
+            // From here on there is no waiting until the request is handed over: `revoked` was looked at last.
+            let unanswered = match connection {
+                Connection::Http1(http1) => {
+                    self.over_http1(http1, headers, &way.pool, deadline.as_mut()).await
+                }
+                Connection::Http2(slot) => self.over_http2(slot, headers, deadline.as_mut()).await,
+            };
+            match unanswered {
+                Ok(outcome) => return Some(outcome),
+                Err(Unanswered::GivenBack { headers, .. }) if given_back < MOST_GIVEN_BACK => {
+                    given_back += 1;
+                    unsent = headers;
+                }
+                Err(Unanswered::Unheard(_)) if !fresh => fresh = true,
+                Err(
+                    Unanswered::GivenBack { failure, .. }
+                    | Unanswered::Unheard(failure)
+                    | Unanswered::Failed(failure),
+                ) => return Some(Outcome::Failed(failure)),
+            }
+        }
+    }
+
+    /// A connection for the request. `None` if `revoked` completed before there was one.
+    async fn connection(
+        &mut self,
+        way: &Way,
+        fresh: bool,
+        mut revoked: Pin<&mut impl Future<Output = ()>>,
+    ) -> Option<Result<Connection, Failure>> {
+        if poll_fn(|cx| Poll::Ready(revoked.as_mut().poll(cx))).await.is_ready() {
+            return None;
+        }
+        if !fresh && let Some(connection) = way.pool.take(&self.endpoint.origin, Instant::now()) {
+            return Some(Ok(connection));
+        }
+        // It is rare, and large: it has its own place.
+        let connecting = Box::pin(way.connect(self.endpoint, fresh, &mut self.phases));
+        // The order counts. A poll that sees the revocation does not come to a connection, so nothing is handed over.
+        tokio::select! {
+            biased;
+            () = revoked => None,
+            connected = connecting => Some(connected),
+            () = sleep_until(self.connect_deadline) => {
+                Some(Err(timed_out(FailureKind::ConnectTimeout, "no connection")))
+            }
+        }
+    }
+
+    async fn over_http1(
+        &mut self,
+        mut http1: Box<Http1>,
+        headers: HeaderMap,
+        pool: &Arc<Pool>,
+        mut deadline: Pin<&mut Sleep>,
+    ) -> Result<Outcome, Unanswered> {
+        let handed_over = Instant::now();
+        let body = self.message.body.clone();
+        let response = http1.exchange(self.endpoint, headers, body, deadline.as_mut()).await?;
+        let (answered, body) = self.answered(handed_over, response);
+        let ended = match body.is_end_stream() {
+            true => Ended::Whole,
+            false => http1.read(body, &mut self.excerpt, deadline).await,
+        };
+        let now = Instant::now();
+        if matches!(ended, Ended::Whole) && http1.is_usable() {
+            pool.put(&self.endpoint.origin, http1, now);
+        }
+        Ok(self.conclude(answered, ended, handed_over, now))
+    }
+
+    async fn over_http2(
+        &mut self,
+        mut slot: Slot,
+        headers: HeaderMap,
+        mut deadline: Pin<&mut Sleep>,
+    ) -> Result<Outcome, Unanswered> {
+        let handed_over = Instant::now();
+        let body = self.message.body.clone();
+        let response = slot.exchange(self.endpoint, headers, body, deadline.as_mut()).await?;
+        let (answered, body) = self.answered(handed_over, response);
+        let ended = http2::read(body, &mut self.excerpt, deadline).await;
+        Ok(self.conclude(answered, ended, handed_over, Instant::now()))
+    }
+
+    /// The head of an answer is there.
+    fn answered<B>(&mut self, handed_over: Instant, response: Response<B>) -> (Answered, B) {
+        self.phases.first_byte = Some(handed_over.elapsed());
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| RetryAfter::parse(value.as_bytes()));
+        (Answered { status: response.status(), retry_after }, response.into_body())
+    }
+
+    /// Its body has ended, one way or the other.
+    fn conclude(&mut self, answered: Answered, ended: Ended, handed_over: Instant, now: Instant) -> Outcome {
+        self.phases.body =
+            self.phases.first_byte.map(|head| now.saturating_duration_since(handed_over + head));
+        let Answered { status, retry_after } = answered;
+        let outcome = Outcome::Answered { status: status.as_u16(), retry_after };
+        match ended {
+            Ended::Failed(failure) if outcome.is_delivered() => Outcome::Failed(failure),
+            _ => outcome,
+        }
+    }
+}
+
+struct Answered {
+    status: StatusCode,
+    retry_after: Option<RetryAfter>,
+}

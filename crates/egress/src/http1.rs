@@ -1,0 +1,205 @@
+//! An HTTP/1.1 connection.
+//!
+//! It has no task of its own. Whoever has a request on it drives it, so that a request costs no wake-up of another task;
+//! in between it lies in the [pool](crate::pool), and is looked at now and then.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use aquarium_delivery::FailureKind;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::task::coop::unconstrained;
+use tokio::time::Sleep;
+
+use crate::answer::{Ended, Excerpt, Unanswered};
+use crate::failure::{broken_off, classify, timed_out};
+use crate::transport::Transport;
+use crate::{Endpoint, MAX_RESPONSE_HEAD};
+
+/// How long a connection may lie idle before it is closed. Common servers and balancers close theirs after 60 s (AWS) or
+/// 75 s (nginx): a little less than those, so that a request seldom meets a connection that is just being closed. Those
+/// that close much sooner (5 s: Apache, Node) say so in `Keep-Alive`, as a rule.
+pub(crate) const IDLE_LIFETIME: Duration = Duration::from_secs(50);
+
+/// A connection, with nothing or one request on it.
+#[derive(Debug)]
+pub(crate) struct Http1 {
+    sender: SendRequest<Full<Bytes>>,
+    /// None when it has ended.
+    connection: Option<Connection<TokioIo<Transport>, Full<Bytes>>>,
+    heard: Arc<AtomicBool>,
+    /// Whether a request was answered over it.
+    reused: bool,
+    /// How long it may lie idle.
+    lifetime: Duration,
+}
+
+impl Http1 {
+    pub(crate) async fn new(transport: Transport) -> Result<Box<Self>, hyper::Error> {
+        let heard = transport.heard();
+        let io = TokioIo::new(transport.patient());
+        let (sender, connection) = Builder::new().max_buf_size(MAX_RESPONSE_HEAD).handshake(io).await?;
+        let (connection, lifetime) = (Some(connection), IDLE_LIFETIME);
+        Ok(Box::new(Self { sender, connection, heard, reused: false, lifetime }))
+    }
+
+    /// How long it may lie idle.
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Whether it can take a request, as far as is known. Who asks is not woken when that changes, nor is who asked
+    /// before.
+    pub(crate) fn is_usable(&mut self) -> bool {
+        let glance = pin!(unconstrained(poll_fn(|cx| {
+            self.drive(cx);
+            Poll::Ready(())
+        })));
+        let _ready = glance.poll(&mut Context::from_waker(Waker::noop()));
+        self.connection.is_some() && self.sender.is_ready()
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        drive(&mut self.connection, cx);
+    }
+
+    /// Hands a request over, and waits for the head of its answer.
+    pub(crate) async fn exchange(
+        &mut self,
+        endpoint: &Endpoint,
+        headers: HeaderMap,
+        body: Bytes,
+        mut deadline: Pin<&mut Sleep>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        self.heard.store(false, Ordering::Relaxed);
+        let answered = {
+            let sending = self.sender.try_send_request(request(endpoint, headers, body));
+            // Only the connection can complete it, which is driven right here: it needs no waker, and no budget.
+            let mut sending = pin!(unconstrained(sending));
+            let connection = &mut self.connection;
+            poll_fn(|cx| {
+                drive(connection, cx);
+                if let Poll::Ready(answered) = sending.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+                {
+                    return Poll::Ready(Some(answered));
+                }
+                deadline.as_mut().poll(cx).map(|()| None)
+            })
+            .await
+        };
+        match answered {
+            Some(Ok(response)) => {
+                self.note(response.headers());
+                Ok(response)
+            }
+            Some(Err(error)) => Err(self.unanswered(error)),
+            None => Err(Unanswered::Failed(timed_out(FailureKind::ResponseTimeout, "no answer"))),
+        }
+    }
+
+    fn unanswered(&self, mut error: TrySendError<Request<Full<Bytes>>>) -> Unanswered {
+        let unsent = error.take_message();
+        let error = error.into_error();
+        let failure = classify(&error);
+        let unheard = self.reused && !self.heard.load(Ordering::Relaxed) && broken_off(&error);
+        match unsent {
+            Some(request) => Unanswered::GivenBack { failure, headers: Some(request.into_parts().0.headers) },
+            None if unheard => Unanswered::Unheard(failure),
+            None => Unanswered::Failed(failure),
+        }
+    }
+
+    /// Learns from an answer how long the connection may lie idle.
+    fn note(&mut self, headers: &HeaderMap) {
+        self.reused = true;
+        if let Some(hint) = headers.get("keep-alive").and_then(|value| keep_alive(value.as_bytes())) {
+            self.lifetime = hint.min(IDLE_LIFETIME);
+        }
+    }
+
+    /// Reads a body to its end, so that the connection can be used again, or until there is too much of it.
+    pub(crate) async fn read(
+        &mut self,
+        mut body: Incoming,
+        excerpt: &mut Excerpt,
+        mut deadline: Pin<&mut Sleep>,
+    ) -> Ended {
+        poll_fn(|cx| {
+            let mut driven = false;
+            loop {
+                // Here as well: what is to come comes from the connection.
+                match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        driven = false;
+                        if frame.data_ref().is_some_and(|data| !excerpt.add(data)) {
+                            return Poll::Ready(Ended::Oversized);
+                        }
+                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Ended::Failed(classify(&error))),
+                    Poll::Ready(None) => return Poll::Ready(Ended::Whole),
+                    Poll::Pending if driven => break,
+                    Poll::Pending => {
+                        self.drive(cx);
+                        driven = true;
+                    }
+                }
+            }
+            let late = || timed_out(FailureKind::BodyTimeout, "the answer's body did not end");
+            deadline.as_mut().poll(cx).map(|()| Ended::Failed(late()))
+        })
+        .await
+    }
+}
+
+/// Lets a connection do what it can. When it ends, it is dropped, which answers whatever is still on it.
+fn drive(connection: &mut Option<Connection<TokioIo<Transport>, Full<Bytes>>>, cx: &mut Context<'_>) {
+    if let Some(open) = connection
+        && Pin::new(open).poll(cx).is_ready()
+    {
+        *connection = None;
+    }
+}
+
+fn request(endpoint: &Endpoint, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = endpoint.path.clone();
+    *request.headers_mut() = headers;
+    request
+}
+
+/// What `Keep-Alive: timeout=5, max=100` asks for, less a second for the way there (RFC 2068, section 19.7.1.1).
+fn keep_alive(value: &[u8]) -> Option<Duration> {
+    let text = str::from_utf8(value).ok()?;
+    let timeout = text.split(',').find_map(|parameter| parameter.trim().strip_prefix("timeout="))?;
+    let seconds: u64 = timeout.parse().ok()?;
+    Some(Duration::from_secs(seconds.saturating_sub(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_of_the_receiver_is_followed_a_second_early() {
+        for (value, seconds) in [
+            ("timeout=5, max=100", Some(4)),
+            ("max=100,timeout=72", Some(71)),
+            ("timeout=0", Some(0)),
+            ("timeout=soon", None),
+            ("", None),
+        ] {
+            assert_eq!(keep_alive(value.as_bytes()), seconds.map(Duration::from_secs), "{value}");
+        }
+    }
+}

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// The longest that urgent requests wait for company.
-const URGENT: Duration = Duration::from_micros(1_000);
+const URGENT: Duration = Duration::from_micros(500);
 /// How often it is looked whether enough company has come. To be woken by each of them would cost more.
 const GLANCE: Duration = Duration::from_micros(200);
 /// The longest that settlements wait to be recorded.
@@ -121,11 +121,11 @@ mod tests {
         assert_eq!(urgent(3, 0, 0, 40), Decision::Glance(GLANCE));
         assert_eq!(urgent(3, 37, 0, 40), commit, "enough company");
         assert_eq!(
-            urgent(3, 0, 900, 40),
+            urgent(3, 0, 400, 40),
             Decision::Glance(Duration::from_micros(100)),
             "never beyond the limit"
         );
-        assert_eq!(urgent(3, 0, 1_000, 40), commit, "the time is up");
+        assert_eq!(urgent(3, 0, 500, 40), commit, "the time is up");
     }
 
     #[test]

@@ -259,7 +259,8 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
     fn start(&mut self, item: Item) {
         let slot = self.slot.take();
         let (shared, target) = (self.shared.clone(), self.target.clone());
-        self.attempts.spawn(async move {
+        // A task is moved about a dozen times while it is spawned and ended: not with three kilobytes of attempt in it.
+        self.attempts.spawn(Box::pin(async move {
             let key = item.delivery.key;
             // A defect must not take the delivery's place in the lane along with the task.
             let made = AssertUnwindSafe(attempt(&shared, &target, item)).catch_unwind().await;
@@ -269,7 +270,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
             });
             drop(slot);
             Attempted { key, made }
-        });
+        }));
     }
 
     fn joined(&mut self, attempted: Result<Attempted, JoinError>) {

@@ -1,6 +1,7 @@
 //! aquarium-bench: what the sidecar can do, beside what a relay that stores nothing can.
 
 mod cli;
+mod disk;
 mod ledger;
 mod load;
 mod machine;

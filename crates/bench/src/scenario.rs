@@ -59,8 +59,8 @@ fn mebibytes(bytes: u64) -> f64 {
 pub(crate) async fn run(command: Command, bench: &Bench, report: &mut Report) -> Result<()> {
     match command {
         Command::All => all(bench, report).await,
-        Command::Relay => relay::run(bench, report).await.map(drop),
-        Command::Batch => batch::run(bench, report, None).await,
+        Command::Relay => relay::run(bench, report).await,
+        Command::Batch => batch::run(bench, report).await,
         Command::Fanout => fanout::run(bench, report).await,
         Command::Many => many::run(bench, report).await,
         Command::Big => big::run(bench, report).await,
@@ -73,15 +73,9 @@ pub(crate) async fn run(command: Command, bench: &Bench, report: &mut Report) ->
 }
 
 async fn all(bench: &Bench, report: &mut Report) -> Result<()> {
-    let one_by_one = match relay::run(bench, report).await {
-        Ok(rate) => Some(rate),
-        Err(error) => {
-            report.failure(format!("relay: {error:#}"))?;
-            None
-        }
-    };
     let ended = [
-        ("batch", batch::run(bench, report, one_by_one).await),
+        ("relay", relay::run(bench, report).await),
+        ("batch", batch::run(bench, report).await),
         ("fanout", fanout::run(bench, report).await),
         ("many", many::run(bench, report).await),
         ("big", big::run(bench, report).await),

@@ -11,6 +11,7 @@ use aquarium_testkit::sidecar::{Sidecar, Signal};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use crate::disk;
 use crate::ledger::{Ledger, Spread};
 use crate::payload::Payload;
 use crate::process;
@@ -79,6 +80,7 @@ impl Stage {
 
     /// Starts a sidecar whose sink refuses connections.
     pub(crate) async fn start_without_sink(bench: &Bench, plan: Plan) -> Result<Stage> {
+        disk::rest(&bench.directory).await?;
         let down = Down::new(plan.protocol)?;
         let queue = TempDir::with_prefix_in("queue-", &bench.directory)?;
         let mut config = ConfigDirectory::new();

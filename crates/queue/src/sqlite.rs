@@ -8,9 +8,12 @@
 //! After a failed write or `fsync` nothing that the connection believes can be trusted. The writer drops it, answers
 //! [`Error::Unavailable`], and opens the file anew, at growing intervals, until that works.
 //!
+//! A third thread writes the log back to the file (`checkpoint.rs`), so that no commit has to wait for it.
+//!
 //! One process at a time: the file `<path>.lock` is locked as long as the queue is open. The kernel lets the lock go
 //! when the process ends, however it ends.
 
+mod checkpoint;
 mod lock;
 mod reader;
 mod schema;
@@ -135,7 +138,9 @@ pub fn open(options: &Options) -> Result<(Sqlite, Commits, Threads), OpenError> 
     let (questions, question_receiver) = mpsc::channel(QUESTIONS);
     let (committed, commits) = mpsc::channel(COMMITS);
     writer::check(&writing, options)?;
-    let writer = writer::Writer::new(options.clone(), command_receiver, committed);
+    let checkpoints = checkpoint::Checkpoints::start(path)
+        .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
+    let writer = writer::Writer::new(options.clone(), command_receiver, committed, checkpoints);
     let writer = spawn("queue-writer", move || {
         writer.run(writing);
         drop(lock);

@@ -140,13 +140,21 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Opens a second connection, which cannot write.
+/// Opens a further connection, which cannot write.
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection, OpenError> {
+    let connection = open_beside(path)?;
+    connection
+        .pragma_update(None, "query_only", true)
+        .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+    Ok(connection)
+}
+
+/// Opens a further connection to a queue that is open.
+pub(super) fn open_beside(path: &Path) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     configure(&connection).map_err(failed)?;
-    connection.pragma_update(None, "query_only", true).map_err(failed)?;
     Ok(connection)
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use super::checkpoint::Checkpoints;
 use super::{OpenError, Options, Reply, schema};
 use crate::{Accepted, Delivery, Error, Purged, Settlement, Submission};
 use apply::Tables;
@@ -106,6 +107,7 @@ pub(super) struct Writer {
     committed: mpsc::Sender<Vec<Delivery>>,
     /// Where answers are given: see [`Writer::answer`].
     runtime: Option<Handle>,
+    checkpoints: Checkpoints,
     waiting: Received,
     /// How many urgent requests to expect: see [`expect`].
     expected: usize,
@@ -170,29 +172,33 @@ impl Writer {
         options: Options,
         commands: mpsc::Receiver<Command>,
         committed: mpsc::Sender<Vec<Delivery>>,
+        checkpoints: Checkpoints,
     ) -> Self {
         let runtime = Handle::try_current().ok();
-        Self { options, commands, committed, runtime, waiting: Received::default(), expected: 0 }
+        Self { options, commands, committed, runtime, checkpoints, waiting: Received::default(), expected: 0 }
     }
 
     /// Works until every handle has been dropped, then writes the log back and closes the file.
     pub(super) fn run(mut self, connection: Connection) {
         let mut current = Some(connection);
-        while let Some(connection) = current {
-            current = match self.serve(&connection) {
+        while let Some(mut connection) = current {
+            let served = self.checkpoints.watch(&mut connection).and_then(|()| self.serve(&connection));
+            current = match served {
                 Err(failure) => {
                     // Nothing that it believes can be trusted any more.
                     drop(connection);
                     self.reopen(&failure)
                 }
                 Ok(()) => {
+                    self.checkpoints.stop();
                     if let Err(error) = connection.pragma_update(None, "wal_checkpoint", "truncate") {
                         error!(%error, "queue: the log could not be written back; it will be when the queue is opened again");
                     }
-                    None
+                    return;
                 }
             };
         }
+        self.checkpoints.stop();
     }
 
     /// Serves until every handle has been dropped, or until the storage fails.
@@ -206,6 +212,7 @@ impl Writer {
                         // Nobody may be sending (a tool that only accepts): the deliveries are on disk.
                         let _ = self.committed.blocking_send(offers);
                     }
+                    self.checkpoints.after_commit(connection)?;
                 }
                 Err(error) => {
                     self.answer(batch, Some(Error::Unavailable(error.to_string().into())));

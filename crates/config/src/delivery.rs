@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aquarium_delivery::Schedule;
+use aquarium_delivery::{Rate, Schedule};
 use toml::de::DeValue;
 
 use crate::document::{Table, Value};
@@ -43,6 +43,7 @@ pub(crate) struct Delivery {
     pub(crate) concurrency: usize,
     pub(crate) schedule: Schedule,
     pub(crate) breaker_failures: u32,
+    pub(crate) rate_limit: Option<Rate>,
 }
 
 impl Default for Delivery {
@@ -53,6 +54,7 @@ impl Default for Delivery {
             concurrency: 16,
             schedule: Schedule::default(),
             breaker_failures: 5,
+            rate_limit: None,
         }
     }
 }
@@ -67,11 +69,11 @@ impl Delivery {
         });
         let schedule = schedule(table, &inherited.schedule);
         let breaker_failures = table.read("breaker_failures", inherited.breaker_failures, breaker_failures);
-        table.unavailable("rate_limit");
+        let rate_limit = table.read("rate_limit", inherited.rate_limit, value::rate);
         if let Some(order) = table.take("order") {
             value::word(&order, &[("none", Some(())), ("fifo", None), ("entity", None)]);
         }
-        Delivery { timeout, connect_timeout, concurrency, schedule, breaker_failures }
+        Delivery { timeout, connect_timeout, concurrency, schedule, breaker_failures, rate_limit }
     }
 }
 

@@ -74,6 +74,8 @@ pub enum Change {
     Schedule,
     /// What opens the breaker.
     BreakerFailures,
+    /// How many attempts may start in a time.
+    RateLimit,
 }
 
 /// What changed from `old` to `new`.
@@ -162,6 +164,7 @@ impl fmt::Display for Change {
             Change::Concurrency => "new concurrency",
             Change::Schedule => "new retry schedule",
             Change::BreakerFailures => "new breaker_failures",
+            Change::RateLimit => "new rate_limit",
         })
     }
 }
@@ -248,6 +251,7 @@ fn webhook(old: &Webhook, new: &Webhook) -> Vec<Change> {
         concurrency,
         schedule,
         breaker_failures,
+        rate_limit,
     } = new;
     let all = [
         (Change::Activated, *active && !old.active),
@@ -260,6 +264,7 @@ fn webhook(old: &Webhook, new: &Webhook) -> Vec<Change> {
         (Change::Concurrency, *concurrency != old.concurrency),
         (Change::Schedule, *schedule != old.schedule),
         (Change::BreakerFailures, *breaker_failures != old.breaker_failures),
+        (Change::RateLimit, *rate_limit != old.rate_limit),
     ];
     all.into_iter().filter(|(_, changed)| *changed).map(|(change, _)| change).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aquarium_delivery::{Per, Rate};
 use bytesize::ByteSize;
 use toml::de::DeValue;
 
@@ -74,6 +75,35 @@ pub(crate) fn size(value: &Value<'_, '_>, bounds: &Bounds<u64>) -> Option<u64> {
             None
         }
     }
+}
+
+/// A number of attempts for a time such as `50/s`; `none` is no limit.
+pub(crate) fn rate(value: &Value<'_, '_>) -> Option<Option<Rate>> {
+    const ACCEPTED: &str =
+        "1 to 1000000 for each second, minute or hour, such as \"50/s\", \"300/m\", \"1000/h\"; \"none\"";
+    let text = with_unit(value, "a rate such as \"50/s\"", "/s", ACCEPTED)?;
+    if text == "none" {
+        return Some(None);
+    }
+    let (number, unit) = text.split_once('/').unwrap_or((text, ""));
+    let (number, unit) = (number.trim(), unit.trim());
+    let per = Per::ALL.into_iter().find(|per| per.as_str() == unit);
+    if let (Some(per), Ok(number @ 1..=1_000_000)) = (per, number.parse()) {
+        return Some(Some(Rate::new(number, per)));
+    }
+    let message = match per {
+        Some(_) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("{} is out of bounds", quote(&value.key.0))
+        }
+        _ => format!("{} is not a rate", quote(text)),
+    };
+    // `50/sec`, `50/minute`: the letter is what counts.
+    let meant = Per::ALL.into_iter().find(|per| unit.to_lowercase().starts_with(per.as_str()));
+    let meant =
+        meant.filter(|_| per.is_none() && number.parse::<u32>().is_ok_and(|n| (1..=1_000_000).contains(&n)));
+    let suggestion = meant.map(|per| format!("{number}/{}", per.as_str()));
+    value.report(value.problem(message).suggestion(suggestion).accepted(ACCEPTED));
+    None
 }
 
 /// A whole number.

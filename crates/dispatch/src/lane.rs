@@ -8,6 +8,8 @@
 //! arrive after a page that already showed its delivery: keys grow with the commits, so an offer whose key is not above
 //! every key seen on a page was visible to that page, and is dropped.
 
+mod conclude;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -15,14 +17,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use aquarium_config::Webhook;
-use aquarium_delivery::{
-    Breaker, Decision, DeliveryId, Exhaustion, Next, Outcome, Permit, State, Timestamp, WebhookName,
-    is_too_old, next,
-};
-use aquarium_egress::Sent;
-use aquarium_queue::{Attempt, Claim, Delivery, Key, Page, Report, Settled, Settlement, Watcher};
+use aquarium_delivery::{Breaker, DeliveryId, Limiter, Permit, Timestamp, WebhookName};
+use aquarium_queue::{Claim, Delivery, Key, Page, Watcher};
 
 use crate::Reserved;
+pub use step::{Concluded, Item, Made, Notice, Step};
 
 /// Deliveries that a lane keeps ready at the most, unless it may send more than half as many at once.
 pub const READY: usize = 256;
@@ -30,67 +29,6 @@ pub const READY: usize = 256;
 pub const UNRECORDED: usize = 1_024;
 /// Watchers of stored deliveries that a lane remembers at the most.
 const WATCHERS: usize = 1_024;
-
-/// A delivery that is to be sent, and the part of the byte budget that its body takes.
-#[derive(Debug)]
-pub struct Item {
-    /// The delivery.
-    pub delivery: Delivery,
-    /// Held as long as the body is in memory.
-    pub reserved: Option<Reserved>,
-}
-
-/// An attempt that was made.
-#[derive(Debug)]
-pub struct Made {
-    /// When it started.
-    pub at: Timestamp,
-    /// The webhook as it was configured when the request was handed over.
-    pub webhook: Arc<Webhook>,
-    /// What it came to.
-    pub sent: Sent,
-}
-
-/// What a lane wants done.
-#[derive(Debug)]
-pub enum Step {
-    /// Make an attempt for this, and tell [`Lane::attempted`].
-    Send(Box<Item>),
-    /// Ask the queue, and tell [`Lane::claimed`] or [`Lane::claim_failed`].
-    Claim(Claim),
-    /// Carry this out: a delivery was given up without an attempt.
-    Conclude(Concluded),
-    /// Ask again at this time, or when something happened.
-    Wait(Option<Timestamp>),
-    /// There is nothing to send, and nothing will be, or not while it is held.
-    End,
-}
-
-/// What became of a delivery.
-#[derive(Debug)]
-pub struct Concluded {
-    /// To be recorded; tell [`Lane::recorded`].
-    pub settlement: Settlement,
-    /// Who waits for the first attempt, and what to say.
-    pub report: Option<(Watcher, Report)>,
-    /// What an operator should know.
-    pub notices: Vec<Notice>,
-}
-
-/// Something that an operator acts on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// The breaker opened: only probes are sent.
-    BreakerOpened(Outcome),
-    /// The breaker closed: deliveries flow again.
-    BreakerClosed,
-    /// The endpoint asked for a pause.
-    Paused(Timestamp),
-    /// The endpoint is gone: nothing is sent until it is resumed.
-    Suspended,
-    /// A delivery was given up.
-    Exhausted(DeliveryId, Exhaustion, Option<Outcome>),
-}
 
 /// The running queue of one webhook.
 #[derive(Debug)]
@@ -103,6 +41,8 @@ pub struct Lane {
     stored: Stored,
     watchers: HashMap<DeliveryId, Watcher>,
     breaker: Breaker,
+    /// None if there is no rate limit.
+    limiter: Option<Limiter>,
     paused_until: Option<Timestamp>,
     /// The URL that answered 410 Gone.
     suspended: Option<String>,
@@ -155,6 +95,7 @@ impl Lane {
     /// A lane that has nothing in memory, and whose first stored delivery is due at `next_due`.
     pub fn new(webhook: Arc<Webhook>, next_due: Option<Timestamp>) -> Self {
         let breaker = Breaker::new(webhook.breaker_failures);
+        let limiter = webhook.rate_limit.map(Limiter::new);
         Self {
             webhook,
             ready: BTreeMap::new(),
@@ -163,6 +104,7 @@ impl Lane {
             stored: Stored { next_due, ..Stored::default() },
             watchers: HashMap::new(),
             breaker,
+            limiter,
             paused_until: None,
             suspended: None,
         }
@@ -172,6 +114,10 @@ impl Lane {
     /// if it becomes active again before the lane has ended, then the lane goes on where it was.
     pub fn configure(&mut self, webhook: Arc<Webhook>) {
         self.breaker.set_limit(webhook.breaker_failures);
+        match (&mut self.limiter, webhook.rate_limit) {
+            (Some(limiter), Some(rate)) => limiter.set_rate(rate),
+            (limiter, rate) => *limiter = rate.map(Limiter::new),
+        }
         self.webhook = webhook;
     }
 
@@ -246,6 +192,9 @@ impl Lane {
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return Err(Some(until));
         }
+        if let Some(limiter) = &self.limiter {
+            limiter.permit(now).map_err(Some)?;
+        }
         match self.breaker.permit(now) {
             Permit::Go | Permit::Probe => Ok(()),
             Permit::NotBefore(at) => Err(Some(at)),
@@ -292,30 +241,13 @@ impl Lane {
     fn start(&mut self, item: Item, now: Timestamp) -> Item {
         let probe = self.breaker.permit(now) == Permit::Probe;
         self.breaker.start();
+        if let Some(limiter) = &mut self.limiter {
+            limiter.start(now);
+        }
         let mut delivery = item.delivery.clone();
         delivery.body = None;
         self.sending.insert(delivery.key, Sending { delivery, probe });
         item
-    }
-
-    /// While the breaker is open, what is too old is given up without an attempt: its turn may not come for long, and
-    /// the queue must not fill up with it. Whatever else is too old still gets its attempt.
-    fn expire(&mut self, now: Timestamp) -> Option<Concluded> {
-        if !self.breaker.is_open() || self.recording.len() >= UNRECORDED {
-            return None;
-        }
-        let first = self.ready.first_entry()?;
-        if !is_too_old(first.get().delivery.accepted_at, &self.webhook.schedule, now) {
-            return None;
-        }
-        let delivery = first.remove().delivery;
-        self.recording.insert(delivery.key, None);
-        let state = Settled::Exhausted(Exhaustion::Age);
-        Some(Concluded {
-            settlement: Settlement { delivery: delivery.key, at: now, attempt: None, state },
-            report: None,
-            notices: vec![Notice::Exhausted(delivery.id, Exhaustion::Age, None)],
-        })
     }
 
     fn wants_page(&self, now: Timestamp) -> bool {
@@ -360,105 +292,6 @@ impl Lane {
     pub fn claim_failed(&mut self, retry_at: Timestamp) {
         self.stored.claim = None;
         self.stored.next_due = Some(retry_at);
-    }
-
-    /// An attempt could not even be tried: it does not count, and the delivery stays in the queue until `retry_at`.
-    pub fn untried(&mut self, key: Key, retry_at: Timestamp) {
-        if let Some(Sending { probe, .. }) = self.sending.remove(&key) {
-            self.stored.add(retry_at);
-            if probe {
-                self.breaker.cancel_probe(retry_at);
-            }
-        }
-    }
-
-    /// An attempt has ended. `jitter` and `probe_jitter` are from 0 up to 1. `None` if this lane did not start it.
-    pub fn attempted(
-        &mut self,
-        key: Key,
-        Made { at, webhook, sent }: Made,
-        now: Timestamp,
-        (jitter, probe_jitter): (f64, f64),
-    ) -> Option<Concluded> {
-        let Sending { delivery, probe } = self.sending.remove(&key)?;
-        let number = delivery.attempts.saturating_add(1);
-        let state = State { accepted_at: delivery.accepted_at, attempts: number };
-        let mut decision = next(state, &self.webhook.schedule, &sent.outcome, now, jitter);
-        if decision.next == Next::Suspend && webhook.url != self.webhook.url {
-            // It is the previous URL that is gone, perhaps the reason for the new one.
-            decision.next = Next::RetryAt(now);
-        }
-        let mut notices = self.note(&sent.outcome, &decision, probe, now, probe_jitter);
-        let settled = match decision.next {
-            Next::Delivered => Settled::Delivered,
-            Next::RetryAt(at) => Settled::Retry(at),
-            Next::Suspend => Settled::Suspended { url: self.webhook.url.to_string() },
-            Next::Exhausted(why) => {
-                notices.push(Notice::Exhausted(delivery.id, why, Some(sent.outcome.clone())));
-                Settled::Exhausted(why)
-            }
-        };
-        let due_again = match settled {
-            Settled::Retry(at) => Some(at),
-            Settled::Suspended { .. } => Some(now),
-            Settled::Delivered | Settled::Exhausted(_) => None,
-        };
-        self.recording.insert(key, due_again);
-        if let Some(at) = due_again {
-            self.stored.add(at);
-        }
-        let report = delivery.watcher.map(|watcher| {
-            let report = Report {
-                delivery: delivery.id,
-                outcome: sent.outcome.clone(),
-                duration: sent.duration,
-                next: settled.clone(),
-            };
-            (watcher, report)
-        });
-        let attempt = Attempt {
-            number,
-            started_at: at,
-            duration: sent.duration,
-            outcome: sent.outcome,
-            excerpt: sent.excerpt,
-        };
-        let settlement = Settlement { delivery: key, at: now, attempt: Some(attempt), state: settled };
-        Some(Concluded { settlement, report, notices })
-    }
-
-    /// Draws the lane's own conclusions from an outcome.
-    fn note(
-        &mut self,
-        outcome: &Outcome,
-        decision: &Decision,
-        probe: bool,
-        now: Timestamp,
-        random: f64,
-    ) -> Vec<Notice> {
-        let mut notices = Vec::new();
-        if outcome.is_delivered() {
-            if self.breaker.success() {
-                notices.push(Notice::BreakerClosed);
-            }
-            return notices;
-        }
-        if self.breaker.failure(now, probe, random) {
-            notices.push(Notice::BreakerOpened(outcome.clone()));
-        }
-        if let Some(until) =
-            decision.pause_until.filter(|until| self.paused_until.is_none_or(|known| known < *until))
-        {
-            self.paused_until = Some(until);
-            notices.push(Notice::Paused(until));
-        }
-        if decision.next == Next::Suspend && self.suspended.is_none() {
-            self.suspended = Some(self.webhook.url.to_string());
-            // What waits here goes back to the queue, where it is held.
-            self.ready.clear();
-            notices.push(Notice::Suspended);
-        }
-        notices
     }
 
     /// A settlement has been recorded.

@@ -56,6 +56,8 @@ const PIECES: &[&str] = &[
     "jitter = ",
     "breaker_failures = ",
     "order = ",
+    "rate_limit = ",
+    "\"50/s\"",
     "allow = ",
     "roots = ",
     "custom = ",

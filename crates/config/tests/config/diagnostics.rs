@@ -128,8 +128,38 @@ breaker_failures = false"#,
     ),
     (
         r#"[delivery]
-rate_limit = "50/s""#,
-        r#"aquarium.toml:3:1: "rate_limit" is not available yet in this version; leave it out"#,
+rate_limit = 50"#,
+        r#"aquarium.toml:3:14: "rate_limit" needs a unit; did you mean "50/s"? accepted: 1 to 1000000 for each second, minute or hour, such as "50/s", "300/m", "1000/h"; "none""#,
+    ),
+    (
+        r#"[delivery]
+rate_limit = "50""#,
+        r#"aquarium.toml:3:14: "rate_limit" needs a unit; did you mean "50/s"? accepted: 1 to 1000000 for each second, minute or hour, such as "50/s", "300/m", "1000/h"; "none""#,
+    ),
+    (
+        r#"[delivery]
+rate_limit = "50/sec""#,
+        r#"aquarium.toml:3:14: "50/sec" is not a rate; did you mean "50/s"? accepted: 1 to 1000000 for each second, minute or hour, such as "50/s", "300/m", "1000/h"; "none""#,
+    ),
+    (
+        r#"[delivery]
+rate_limit = "0/s""#,
+        r#"aquarium.toml:3:14: "rate_limit" is out of bounds; accepted: 1 to 1000000 for each second, minute or hour, such as "50/s", "300/m", "1000/h"; "none""#,
+    ),
+    (
+        r#"[delivery]
+rate_limit = "1.5/s""#,
+        r#"aquarium.toml:3:14: "1.5/s" is not a rate; accepted: 1 to 1000000 for each second, minute or hour, such as "50/s", "300/m", "1000/h"; "none""#,
+    ),
+    (
+        r#"[delivery]
+rate_limit = "50/d""#,
+        r#"aquarium.toml:3:14: "50/d" is not a rate; accepted: 1 to 1000000 for each second, minute or hour, such as "50/s", "300/m", "1000/h"; "none""#,
+    ),
+    (
+        r#"[delivery]
+rate_limit = true"#,
+        r#"aquarium.toml:3:14: "rate_limit" must be a rate such as "50/s", not a boolean"#,
     ),
     (
         r#"[delivery]
@@ -264,8 +294,8 @@ organizations/acme.toml:2:1: "events" is missing; accepted: ["*"] for all, or an
     ("{OPS}active = 1", r#"organizations/acme.toml:5:10: "active" must be true or false, not an integer"#),
     (r#"{OPS}order = "random""#, r#"organizations/acme.toml:5:9: unknown order "random"; accepted: "none""#),
     (
-        r#"{OPS}rate_limit = "1/s""#,
-        r#"organizations/acme.toml:5:1: "rate_limit" is not available yet in this version; leave it out"#,
+        r#"{OPS}rate_limit = "1/minute""#,
+        r#"organizations/acme.toml:5:14: "1/minute" is not a rate; did you mean "1/m"? accepted: 1 to 1000000 for each second, minute or hour, such as "50/s", "300/m", "1000/h"; "none""#,
     ),
     (
         r#"{OPS}connect_timeout = "20s""#,

@@ -126,6 +126,7 @@ fn defaults_are_as_documented() {
     assert_eq!((webhook.active, webhook.headers.len(), &webhook.events), (true, 0, &Subscription::All));
     assert_eq!((webhook.timeout.as_secs(), webhook.connect_timeout.as_secs()), (15, 5));
     assert_eq!((webhook.concurrency, webhook.breaker_failures), (16, 5));
+    assert_eq!(webhook.rate_limit, None);
     let retry = [5, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR].map(Duration::from_secs);
     assert_eq!(webhook.schedule.retry, retry);
     assert_eq!((webhook.schedule.jitter, webhook.schedule.give_up_after.as_secs()), (0.2, 72 * HOUR));
@@ -274,4 +275,16 @@ fn a_bad_allow_list_or_event_list_does_not_make_every_webhook_bad() {
         .warnings,
         []
     );
+}
+
+#[test]
+fn a_rate_limit_is_inherited_replaced_and_lifted() {
+    let webhook = |name: &str, line: &str| {
+        format!("[projects.p.webhooks.{name}]\nurl = \"https://x.example.com\"\nevents = [\"*\"]\n{line}\n")
+    };
+    let lines = ["", "rate_limit = \"3 / m\"", "rate_limit = \"none\""];
+    let webhooks = ["a", "b", "c"].into_iter().zip(lines).map(|(name, line)| webhook(name, line));
+    let config = config(&directory("[delivery]\nrate_limit = \"50/s\"", &webhooks.collect::<String>()));
+    let rates = config.webhooks().map(|webhook| webhook.rate_limit.map(|rate| rate.to_string()));
+    assert!(rates.eq([Some("50/s".to_owned()), Some("3/m".to_owned()), None]));
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use aquarium_config::{Config, Memory, load};
-use aquarium_delivery::{EventId, Failure, FailureKind};
-use aquarium_egress::Phases;
+use aquarium_delivery::{EventId, Exhaustion, Failure, FailureKind, Outcome};
+use aquarium_egress::{Phases, Sent};
+use aquarium_queue::{Settled, Settlement};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -155,6 +156,25 @@ fn a_pause_that_the_endpoint_asked_for_holds_the_whole_lane() {
     lane.recorded(Key(1));
     assert!(matches!(lane.next(NOW, true), Step::Wait(Some(at)) if at == until));
     assert_eq!(send(&mut lane, until), Key(2));
+}
+
+#[test]
+fn a_rate_limit_spreads_attempts_and_is_changed_and_lifted_while_it_runs() {
+    let millis = |number| NOW + Duration::from_millis(number);
+    let mut lane = Lane::new(webhook("rate_limit = \"20/s\""), None);
+    (1..=9).for_each(|key| offer(&mut lane, key));
+    assert_eq!([send(&mut lane, NOW), send(&mut lane, NOW)], [Key(1), Key(2)], "the burst");
+    assert!(!lane.wants_to_send(NOW));
+    assert!(matches!(lane.next(NOW, true), Step::Wait(Some(at)) if at == millis(50)));
+    assert_eq!(send(&mut lane, millis(50)), Key(3));
+    lane.configure(webhook("rate_limit = \"2/s\""));
+    assert!(matches!(lane.next(millis(50), true), Step::Wait(Some(at)) if at == millis(150)));
+    assert_eq!(send(&mut lane, millis(150)), Key(4));
+    assert!(matches!(lane.next(millis(150), true), Step::Wait(Some(at)) if at == millis(650)));
+    lane.configure(webhook(""));
+    for key in 5..=9 {
+        assert_eq!(send(&mut lane, millis(151)), Key(key));
+    }
 }
 
 #[test]

@@ -66,6 +66,29 @@ async fn the_limits_of_a_webhook_and_of_the_process_hold() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rate_limit_holds_and_waiting_for_it_costs_no_attempt() {
+    let mut world = World::start("rate_limit = \"50/s\"", Limits::default(), |_| (SECOND / 10, ok()));
+    world.accept(1_000, None).await;
+    let took = world.settle().await;
+    let attempts = world.attempts();
+    assert!(world.each_was_sent_once());
+    for window in attempts.windows(56) {
+        assert!(window[55].at - window[0].at >= SECOND, "more than 55 within a second");
+    }
+    println!("1,000 deliveries at 50/s took {took:?}");
+    assert!((19 * SECOND..=22 * SECOND).contains(&took), "{took:?}");
+
+    world.publish_ops(Some("rate_limit = \"1/h\""));
+    sleep(SECOND).await;
+    world.accept(10, None).await;
+    sleep(SECOND).await;
+    assert!(world.attempts().len() <= 1_001);
+    world.publish_ops(Some(""));
+    sleep(SECOND).await;
+    assert!(world.each_was_sent_once(), "it is lifted at once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_that_breaks_off_is_made_again() {
     let broken = AtomicUsize::new(0);
     let mut world = World::start("concurrency = 1", Limits::default(), move |_| {

@@ -1,0 +1,127 @@
+//! What follows from attempts: for their deliveries, and for the lane.
+
+use aquarium_delivery::{Decision, Exhaustion, Next, Outcome, State, Timestamp, is_too_old, next};
+use aquarium_queue::{Attempt, Key, Report, Settled, Settlement};
+
+use super::{Concluded, Lane, Made, Notice, Sending, UNRECORDED};
+
+impl Lane {
+    /// While the breaker is open, what is too old is given up without an attempt: its turn may not come for long, and
+    /// the queue must not fill up with it. Whatever else is too old still gets its attempt.
+    pub(super) fn expire(&mut self, now: Timestamp) -> Option<Concluded> {
+        if !self.breaker.is_open() || self.recording.len() >= UNRECORDED {
+            return None;
+        }
+        let first = self.ready.first_entry()?;
+        if !is_too_old(first.get().delivery.accepted_at, &self.webhook.schedule, now) {
+            return None;
+        }
+        let delivery = first.remove().delivery;
+        self.recording.insert(delivery.key, None);
+        let state = Settled::Exhausted(Exhaustion::Age);
+        Some(Concluded {
+            settlement: Settlement { delivery: delivery.key, at: now, attempt: None, state },
+            report: None,
+            notices: vec![Notice::Exhausted(delivery.id, Exhaustion::Age, None)],
+        })
+    }
+
+    /// An attempt could not even be tried: it does not count, and the delivery stays in the queue until `retry_at`.
+    pub fn untried(&mut self, key: Key, retry_at: Timestamp) {
+        if let Some(Sending { probe, .. }) = self.sending.remove(&key) {
+            self.stored.add(retry_at);
+            if probe {
+                self.breaker.cancel_probe(retry_at);
+            }
+        }
+    }
+
+    /// An attempt has ended. `jitter` and `probe_jitter` are from 0 up to 1. `None` if this lane did not start it.
+    pub fn attempted(
+        &mut self,
+        key: Key,
+        Made { at, webhook, sent }: Made,
+        now: Timestamp,
+        (jitter, probe_jitter): (f64, f64),
+    ) -> Option<Concluded> {
+        let Sending { delivery, probe } = self.sending.remove(&key)?;
+        let number = delivery.attempts.saturating_add(1);
+        let state = State { accepted_at: delivery.accepted_at, attempts: number };
+        let mut decision = next(state, &self.webhook.schedule, &sent.outcome, now, jitter);
+        if decision.next == Next::Suspend && webhook.url != self.webhook.url {
+            // It is the previous URL that is gone, perhaps the reason for the new one.
+            decision.next = Next::RetryAt(now);
+        }
+        let mut notices = self.note(&sent.outcome, &decision, probe, now, probe_jitter);
+        let settled = match decision.next {
+            Next::Delivered => Settled::Delivered,
+            Next::RetryAt(at) => Settled::Retry(at),
+            Next::Suspend => Settled::Suspended { url: self.webhook.url.to_string() },
+            Next::Exhausted(why) => {
+                notices.push(Notice::Exhausted(delivery.id, why, Some(sent.outcome.clone())));
+                Settled::Exhausted(why)
+            }
+        };
+        let due_again = match settled {
+            Settled::Retry(at) => Some(at),
+            Settled::Suspended { .. } => Some(now),
+            Settled::Delivered | Settled::Exhausted(_) => None,
+        };
+        self.recording.insert(key, due_again);
+        if let Some(at) = due_again {
+            self.stored.add(at);
+        }
+        let report = delivery.watcher.map(|watcher| {
+            let report = Report {
+                delivery: delivery.id,
+                outcome: sent.outcome.clone(),
+                duration: sent.duration,
+                next: settled.clone(),
+            };
+            (watcher, report)
+        });
+        let attempt = Attempt {
+            number,
+            started_at: at,
+            duration: sent.duration,
+            outcome: sent.outcome,
+            excerpt: sent.excerpt,
+        };
+        let settlement = Settlement { delivery: key, at: now, attempt: Some(attempt), state: settled };
+        Some(Concluded { settlement, report, notices })
+    }
+
+    /// Draws the lane's own conclusions from an outcome.
+    fn note(
+        &mut self,
+        outcome: &Outcome,
+        decision: &Decision,
+        probe: bool,
+        now: Timestamp,
+        random: f64,
+    ) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        if outcome.is_delivered() {
+            if self.breaker.success() {
+                notices.push(Notice::BreakerClosed);
+            }
+            return notices;
+        }
+        if self.breaker.failure(now, probe, random) {
+            notices.push(Notice::BreakerOpened(outcome.clone()));
+        }
+        if let Some(until) =
+            decision.pause_until.filter(|until| self.paused_until.is_none_or(|known| known < *until))
+        {
+            self.paused_until = Some(until);
+            notices.push(Notice::Paused(until));
+        }
+        if decision.next == Next::Suspend && self.suspended.is_none() {
+            self.suspended = Some(self.webhook.url.to_string());
+            // What waits here goes back to the queue, where it is held.
+            self.ready.clear();
+            notices.push(Notice::Suspended);
+        }
+        notices
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aquarium_delivery::{Rate, Schedule};
+use aquarium_delivery::{Order, Rate, Schedule};
 use toml::de::DeValue;
 
 use crate::document::{Table, Value};
@@ -44,6 +44,7 @@ pub(crate) struct Delivery {
     pub(crate) schedule: Schedule,
     pub(crate) breaker_failures: u32,
     pub(crate) rate_limit: Option<Rate>,
+    pub(crate) order: Order,
 }
 
 impl Default for Delivery {
@@ -55,6 +56,7 @@ impl Default for Delivery {
             schedule: Schedule::default(),
             breaker_failures: 5,
             rate_limit: None,
+            order: Order::None,
         }
     }
 }
@@ -70,10 +72,13 @@ impl Delivery {
         let schedule = schedule(table, &inherited.schedule);
         let breaker_failures = table.read("breaker_failures", inherited.breaker_failures, breaker_failures);
         let rate_limit = table.read("rate_limit", inherited.rate_limit, value::rate);
-        if let Some(order) = table.take("order") {
-            value::word(&order, &[("none", Some(())), ("fifo", None), ("entity", None)]);
-        }
-        Delivery { timeout, connect_timeout, concurrency, schedule, breaker_failures, rate_limit }
+        let order = table.read("order", inherited.order, |v| {
+            value::word(
+                v,
+                &[Order::None, Order::Fifo, Order::Entity].map(|order| (order.as_str(), Some(order))),
+            )
+        });
+        Delivery { timeout, connect_timeout, concurrency, schedule, breaker_failures, rate_limit, order }
     }
 }
 

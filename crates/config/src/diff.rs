@@ -76,6 +76,8 @@ pub enum Change {
     BreakerFailures,
     /// How many attempts may start in a time.
     RateLimit,
+    /// Which deliveries wait for which.
+    Order,
 }
 
 /// What changed from `old` to `new`.
@@ -165,6 +167,7 @@ impl fmt::Display for Change {
             Change::Schedule => "new retry schedule",
             Change::BreakerFailures => "new breaker_failures",
             Change::RateLimit => "new rate_limit",
+            Change::Order => "new order",
         })
     }
 }
@@ -252,6 +255,7 @@ fn webhook(old: &Webhook, new: &Webhook) -> Vec<Change> {
         schedule,
         breaker_failures,
         rate_limit,
+        order,
     } = new;
     let all = [
         (Change::Activated, *active && !old.active),
@@ -265,6 +269,7 @@ fn webhook(old: &Webhook, new: &Webhook) -> Vec<Change> {
         (Change::Schedule, *schedule != old.schedule),
         (Change::BreakerFailures, *breaker_failures != old.breaker_failures),
         (Change::RateLimit, *rate_limit != old.rate_limit),
+        (Change::Order, *order != old.order),
     ];
     all.into_iter().filter(|(_, changed)| *changed).map(|(change, _)| change).collect()
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquarium_delivery::{Rate, Schedule, WebhookName};
+use aquarium_delivery::{Order, Rate, Schedule, WebhookName};
 use aquarium_event::{Type, Types};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
@@ -229,6 +229,8 @@ pub struct Webhook {
     pub breaker_failures: u32,
     /// How many attempts may start in a time; as many as there can be if it is not there.
     pub rate_limit: Option<Rate>,
+    /// Which deliveries wait for which.
+    pub order: Order,
 }
 
 /// The events that a webhook wants.

@@ -52,7 +52,7 @@ pub(crate) fn webhook(
     };
     let active = table.read("active", true, Value::flag);
     let headers = table.take("headers").and_then(|value| headers(value, scope)).unwrap_or_default();
-    let Delivery { timeout, connect_timeout, concurrency, schedule, breaker_failures, rate_limit } =
+    let Delivery { timeout, connect_timeout, concurrency, schedule, breaker_failures, rate_limit, order } =
         Delivery::read(&mut table, &rules.delivery);
     table.finish();
     Some(Webhook {
@@ -67,6 +67,7 @@ pub(crate) fn webhook(
         schedule,
         breaker_failures,
         rate_limit,
+        order,
     })
 }
 

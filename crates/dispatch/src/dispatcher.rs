@@ -3,12 +3,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aquarium_config::{Config, Diff, Webhook, diff};
-use aquarium_delivery::{Timestamp, WebhookName};
+use aquarium_delivery::{Order, Timestamp, WebhookName};
 use aquarium_queue::{Backlog, Commits, Delivery, Error, Queue};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -164,9 +164,14 @@ impl<Q: Queue, S: Sender> Lanes<Q, S> {
             self.lift_suspension(webhook);
         }
         let mut held = 0_usize;
+        let parked: HashSet<_> = backlog.parked.into_iter().collect();
         for (name, next_due) in backlog.waiting {
             match config.webhook(&name) {
-                Some(webhook) if self.is_running(webhook) => self.start(webhook.clone(), Some(next_due)),
+                Some(webhook) if self.is_running(webhook) => {
+                    // What waits behind others need not if there is no order any more.
+                    let free = webhook.order == Order::None && parked.contains(&name);
+                    self.start(webhook.clone(), Some(if free { Timestamp::default() } else { next_due }));
+                }
                 _ => held += 1,
             }
         }

@@ -7,6 +7,9 @@
 //! for before a delivery was recorded may still show it: what was recorded since is passed over. And an offer may
 //! arrive after a page that already showed its delivery: keys grow with the commits, so an offer whose key is not above
 //! every key seen on a page was visible to that page, and is dropped.
+//!
+//! Where order counts, the queue keeps it: what waits behind another delivery is neither offered nor on a page. A lane
+//! only has to ask again when it hears that something was released.
 
 mod conclude;
 mod step;
@@ -17,8 +20,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use aquarium_config::Webhook;
-use aquarium_delivery::{Breaker, DeliveryId, Limiter, Permit, Timestamp, WebhookName};
-use aquarium_queue::{Claim, Delivery, Key, Page, Watcher};
+use aquarium_delivery::{Breaker, DeliveryId, Limiter, Order, Permit, Timestamp, WebhookName};
+use aquarium_queue::{Claim, Delivery, Key, PARKED, Page, Watcher};
 
 use crate::Reserved;
 pub use step::{Concluded, Item, Made, Notice, Step};
@@ -73,6 +76,8 @@ struct Claiming {
     next_due: Option<Timestamp>,
     /// What was offered since. It has its place behind what the page brings.
     offered: Vec<Item>,
+    /// Set if other deliveries are wanted now than the page was asked for.
+    outdated: bool,
 }
 
 impl Stored {
@@ -118,7 +123,21 @@ impl Lane {
             (Some(limiter), Some(rate)) => limiter.set_rate(rate),
             (limiter, rate) => *limiter = rate.map(Limiter::new),
         }
-        self.webhook = webhook;
+        let order = std::mem::replace(&mut self.webhook, webhook).order;
+        if order != self.webhook.order {
+            self.reread();
+        }
+    }
+
+    /// Leaves everything that is not under way to the queue, and asks it for what may be sent now.
+    fn reread(&mut self) {
+        for (_, item) in std::mem::take(&mut self.ready) {
+            self.watch(item.delivery);
+        }
+        self.stored.add(Timestamp::default());
+        if let Some(claim) = &mut self.stored.claim {
+            claim.outdated = true;
+        }
     }
 
     /// The URL that answered 410 Gone.
@@ -131,10 +150,11 @@ impl Lane {
         self.suspended.is_some() || !self.webhook.active
     }
 
-    /// Takes a delivery that was just committed. Without room it stays in the queue.
+    /// Takes a delivery that was just committed. Without room it stays in the queue, as it does while it waits behind
+    /// another one.
     pub fn offer(&mut self, item: Item) {
         let (key, due) = (item.delivery.key, item.delivery.due_at);
-        if self.stored.seen.is_some_and(|seen| key <= seen) || self.has(due, key) {
+        if due == PARKED || self.stored.seen.is_some_and(|seen| key <= seen) || self.has(due, key) {
             return self.watch(item.delivery);
         }
         let capacity = self.capacity();
@@ -151,6 +171,11 @@ impl Lane {
 
     /// Deliveries were committed that this lane was not told of.
     pub fn missed_offers(&mut self, now: Timestamp) {
+        self.stored.add(now);
+    }
+
+    /// Deliveries that waited behind others need not any more.
+    pub fn released(&mut self, now: Timestamp) {
         self.stored.add(now);
     }
 
@@ -183,10 +208,7 @@ impl Lane {
 
     /// `Err` tells when it may, if that is known.
     fn may_send(&self, now: Timestamp) -> Result<(), Option<Timestamp>> {
-        if self.is_held()
-            || self.sending.len() >= self.webhook.concurrency
-            || self.recording.len() >= UNRECORDED
-        {
+        if self.is_held() || self.sending.len() >= self.places() || self.recording.len() >= UNRECORDED {
             return Err(None);
         }
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
@@ -200,6 +222,11 @@ impl Lane {
             Permit::NotBefore(at) => Err(Some(at)),
             Permit::AfterProbe => Err(None),
         }
+    }
+
+    /// How many attempts may be under way.
+    fn places(&self) -> usize {
+        if self.webhook.order == Order::Fifo { 1 } else { self.webhook.concurrency }
     }
 
     /// What to do next. `may_send` tells whether there is a slot for an attempt.
@@ -266,12 +293,16 @@ impl Lane {
             limit: self.capacity() - self.ready.len(),
             bytes: 0,
             held,
+            parked: self.webhook.order == Order::None,
         }
     }
 
     /// The page that was claimed has come. `reserve` finds room for each body.
-    pub fn claimed(&mut self, page: Page, mut reserve: impl FnMut(&mut Delivery) -> Option<Reserved>) {
+    pub fn claimed(&mut self, mut page: Page, mut reserve: impl FnMut(&mut Delivery) -> Option<Reserved>) {
         let claiming = self.stored.claim.take().unwrap_or_default();
+        if claiming.outdated {
+            page = Page { deliveries: Vec::new(), next_due: Some(Timestamp::default()) };
+        }
         let being_recorded = self.recording.values().copied().flatten().min();
         self.stored.next_due = earlier(page.next_due, earlier(claiming.next_due, being_recorded));
         for mut delivery in page.deliveries {

@@ -83,7 +83,7 @@ pub(crate) struct Exit {
 }
 
 type Claiming = Pin<Box<dyn Future<Output = Result<Page, Error>> + Send>>;
-type Recording = Pin<Box<dyn Future<Output = Vec<Key>> + Send>>;
+type Recording = Pin<Box<dyn Future<Output = Recorded> + Send>>;
 type Acquiring = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
 
 pub(crate) struct Runner<Q, S> {
@@ -99,6 +99,13 @@ pub(crate) struct Runner<Q, S> {
     slot: Option<OwnedSemaphorePermit>,
     acquiring: Option<Acquiring>,
     stopping: bool,
+}
+
+/// Settlements that are durable.
+struct Recorded {
+    keys: Vec<Key>,
+    /// How many deliveries waited for them, and are due now.
+    released: usize,
 }
 
 /// One attempt's end. `made` is missing if it could not be tried.
@@ -185,8 +192,8 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         while let Some(attempted) = self.attempts.try_join_next() {
             self.joined(attempted);
         }
-        while let Some(Some(keys)) = self.recordings.next().now_or_never() {
-            self.recorded(keys);
+        while let Some(Some(recorded)) = self.recordings.next().now_or_never() {
+            self.recorded(recorded);
         }
         while let Ok(offers) = self.inputs.offers.try_recv() {
             self.offered(offers);
@@ -209,7 +216,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         };
         tokio::select! {
             Some(attempted) = self.attempts.join_next() => self.joined(attempted),
-            Some(keys) = self.recordings.next() => self.recorded(keys),
+            Some(recorded) = self.recordings.next() => self.recorded(recorded),
             page = ready_or_pending(&mut self.claiming) => {
                 self.claiming = None;
                 self.claimed(page);
@@ -280,9 +287,12 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         }
     }
 
-    fn recorded(&mut self, keys: Vec<Key>) {
+    fn recorded(&mut self, Recorded { keys, released }: Recorded) {
         for key in keys {
             self.lane.recorded(key);
+        }
+        if released > 0 {
+            self.lane.released(self.shared.clock.now());
         }
     }
 
@@ -350,19 +360,19 @@ fn reserve(bodies: &Budget, delivery: &mut Delivery) -> Option<Reserved> {
 
 /// Records settlements, however long the queue is away: what was sent must not be sent again. Whoever watches hears of
 /// it when it is durable.
-async fn record<Q: Queue>(queue: Q, concluded: Vec<(Settlement, Option<(Watcher, Report)>)>) -> Vec<Key> {
+async fn record<Q: Queue>(queue: Q, concluded: Vec<(Settlement, Option<(Watcher, Report)>)>) -> Recorded {
     let (settlements, reports): (Vec<_>, Vec<_>) = concluded.into_iter().unzip();
     let keys = settlements.iter().map(|settlement| settlement.delivery).collect();
-    loop {
+    let released = loop {
         match queue.settle(settlements.clone()).await {
-            Ok(()) => break,
-            Err(Error::Closed) => return keys,
+            Ok(released) => break released,
+            Err(Error::Closed) => return Recorded { keys, released: 0 },
             Err(_) => tokio::time::sleep(QUEUE_RETRY).await,
         }
-    }
+    };
     for (watcher, report) in reports.into_iter().flatten() {
         // Whoever watched may have gone, or has heard enough.
         let _ = watcher.try_send(report);
     }
-    keys
+    Recorded { keys, released }
 }

@@ -56,17 +56,56 @@ impl<'a> Entity<'a> {
     /// # Ok::<(), aquarium_event::Refusal>(())
     /// ```
     pub fn id(&self) -> Option<Cow<'a, str>> {
-        let mut scanner = Scanner::new(self.raw);
-        scanner.open().ok()?;
-        let mut first = true;
-        while let Some(key) = scanner.key(first).ok()? {
-            first = false;
-            let value = scanner.value().ok()?;
-            if key.decode_or_raw() == "id" {
-                return Text::of(&value)?.decode().ok();
-            }
+        Text::of(&id_of(self.raw)?)?.decode().ok()
+    }
+
+    /// What it can be told from others by: its `id`, or for `issues` those of all of them, in their order. An id may be a
+    /// number, which is taken as it is written. What has none is left out.
+    ///
+    /// ```
+    /// use aquarium_event::{Types, check};
+    ///
+    /// let body = br#"{"event": "issues-created", "project": "p", "issues": [{"id": "a"}, {}, {"name": "x", "id": 7}]}"#;
+    /// let entity = check(body, &Types::default())?.entity.unwrap();
+    /// assert_eq!(entity.ids(), ["a", "7"]);
+    /// # Ok::<(), aquarium_event::Refusal>(())
+    /// ```
+    pub fn ids(&self) -> Vec<Cow<'a, str>> {
+        let mut ids = Vec::new();
+        if self.key != EntityKey::Issues {
+            ids.extend(id_of(self.raw).and_then(|value| identity(&value)));
+            return ids;
         }
-        None
+        let mut scanner = Scanner::new(self.raw);
+        let mut more = scanner.open_array().and_then(|()| scanner.item(true));
+        while let Ok(true) = more {
+            let Ok(issue) = scanner.value() else { break };
+            ids.extend(id_of(issue.raw).and_then(|value| identity(&value)));
+            more = scanner.item(false);
+        }
+        ids
+    }
+}
+
+/// The value of the first `id` of an object.
+fn id_of(raw: &str) -> Option<Skipped<'_>> {
+    let mut scanner = Scanner::new(raw);
+    scanner.open().ok()?;
+    let mut first = true;
+    while let Some(key) = scanner.key(first).ok()? {
+        first = false;
+        let value = scanner.value().ok()?;
+        if key.decode_or_raw() == "id" {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn identity<'a>(value: &Skipped<'a>) -> Option<Cow<'a, str>> {
+    match Text::of(value) {
+        Some(text) => Some(text.decode_or_raw()),
+        None => (value.kind == JsonType::Number).then_some(Cow::Borrowed(value.raw)),
     }
 }
 

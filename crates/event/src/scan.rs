@@ -111,8 +111,17 @@ impl<'a> Scanner<'a> {
         Ok(Some(key))
     }
 
+    /// Enters the outermost array.
+    pub(crate) fn open_array(&mut self) -> Result<(), Fault> {
+        self.white();
+        if self.peek() != Some(b'[') {
+            return Err(self.unexpected("an array", ""));
+        }
+        self.push(false)
+    }
+
     /// Goes to the next item of the innermost array; `false` when the array is closed instead.
-    fn item(&mut self, first: bool) -> Result<bool, Fault> {
+    pub(crate) fn item(&mut self, first: bool) -> Result<bool, Fault> {
         self.white();
         match self.peek() {
             Some(b']') => {

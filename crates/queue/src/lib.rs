@@ -10,6 +10,10 @@
 //! * Every delivery that was committed as pending is offered once, in the order of the commits, on the [`Commits`] that
 //!   came with the queue. An offer is a hint that saves a read: who drops it finds the delivery again by
 //!   [`Queue::claim`].
+//! * Order is kept where a [`Target`] asks for it, and here alone: a delivery for which an earlier pending one of the same
+//!   webhook has a subject in common is *parked*. It is not offered, unless somebody watches it, and not claimed, until
+//!   each of those is delivered or exhausted; [`Queue::settle`] tells when that lets any go on. So nobody has to hold, or
+//!   to skip, what may not be sent yet, and a kill or a restart changes nothing.
 //! * [`Queue::claim`] takes nothing away. It has one reader per webhook, who says what it holds already.
 //!
 //! The engines: [`sqlite`] is durable; [`memory`] keeps nothing, and serves tests in virtual time.
@@ -30,7 +34,7 @@ use tokio::sync::mpsc;
 
 pub use error::Error;
 pub use model::{
-    Accepted, Attempt, Backlog, Claim, Delivery, Idempotency, Key, NewEvent, Page, Purged, Receipt,
+    Accepted, Attempt, Backlog, Claim, Delivery, Idempotency, Key, NewEvent, PARKED, Page, Purged, Receipt,
     ReceiptEntry, Record, Report, Settled, Settlement, State, Submission, Suspension, Target, Watcher,
 };
 
@@ -45,12 +49,13 @@ pub trait Queue: Clone + Send + Sync + 'static {
     /// [`Error::Full`] and [`Error::Unavailable`] pass with time; [`Error::Conflict`] does not.
     fn accept(&self, submission: Submission) -> impl Future<Output = Result<Accepted, Error>> + Send;
 
-    /// Records what came of deliveries, all or none, and returns once that is durable. Nobody should hurry to wait for
-    /// it: it may be a few milliseconds, so that it is made durable together with what is accepted meanwhile.
+    /// Records what came of deliveries, all or none, and returns once that is durable: how many parked deliveries are due
+    /// now because of it. Nobody should hurry to wait for it: unless others may have to, it may be a few milliseconds, so
+    /// that it is made durable together with what is accepted meanwhile.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: nothing was recorded, and the same settlements can be given again.
-    fn settle(&self, settlements: Vec<Settlement>) -> impl Future<Output = Result<(), Error>> + Send;
+    fn settle(&self, settlements: Vec<Settlement>) -> impl Future<Output = Result<usize, Error>> + Send;
 
     /// Reads pending deliveries of one webhook that are due, those due first coming first.
     ///

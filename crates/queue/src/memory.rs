@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aquarium_delivery::{DeliveryId, EventId, Outcome, Timestamp, WebhookName};
+use aquarium_delivery::{DeliveryId, EventId, Outcome, Subject, Timestamp, WebhookName};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::{
-    Accepted, Attempt, Backlog, Claim, Commits, Delivery, Error, Idempotency, Key, Page, Purged, Queue,
-    Receipt, ReceiptEntry, Record, Settled, Settlement, State, Submission, Suspension,
+    Accepted, Attempt, Backlog, Claim, Commits, Delivery, Error, Idempotency, Key, PARKED, Page, Purged,
+    Queue, Receipt, ReceiptEntry, Record, Settled, Settlement, State, Submission, Suspension,
 };
 
 /// A queue in memory.
@@ -51,6 +51,8 @@ struct StoredDelivery {
     id: DeliveryId,
     event: Key,
     webhook: WebhookName,
+    /// What it stays in order about.
+    subjects: Vec<Subject>,
     state: State,
     settled_at: Timestamp,
     made: u32,
@@ -106,22 +108,25 @@ impl Stored {
             keys.push(event_key);
             for target in &event.targets {
                 let key = self.key();
+                let subjects = event.subjects_of(target);
+                let parked = !self.is_free(key, &target.webhook, subjects);
                 let state = match target.skipped {
                     true => State::Skipped,
-                    false => State::Pending { due_at: event.accepted_at },
+                    false => State::Pending { due_at: if parked { PARKED } else { event.accepted_at } },
                 };
                 let stored = StoredDelivery {
                     id: target.delivery,
                     event: event_key,
                     webhook: target.webhook.clone(),
+                    subjects: subjects.to_vec(),
                     state,
                     settled_at: event.accepted_at,
                     made: 0,
                     attempts: Vec::new(),
                 };
                 self.deliveries.insert(key, stored);
-                if !target.skipped {
-                    offers.push(Delivery::fresh(&event, event_key, target, key));
+                if !target.skipped && (!parked || event.watcher.is_some()) {
+                    offers.push(Delivery::fresh(&event, event_key, target, key, parked));
                 }
             }
             let stored = StoredEvent { id: event.id, accepted_at: event.accepted_at, body: event.body };
@@ -133,8 +138,35 @@ impl Stored {
         Ok((Accepted::Stored, offers))
     }
 
-    fn settle(&mut self, settlement: Settlement) {
-        let Some(delivery) = self.deliveries.get_mut(&settlement.delivery) else { return };
+    /// Whether no earlier pending delivery of the webhook has a subject in common with these.
+    fn is_free(&self, key: Key, webhook: &WebhookName, subjects: &[Subject]) -> bool {
+        let in_common = |other: &StoredDelivery| {
+            matches!(other.state, State::Pending { .. })
+                && other.webhook == *webhook
+                && other.subjects.iter().any(|subject| subjects.contains(subject))
+        };
+        subjects.is_empty() || !self.deliveries.range(..key).any(|(_, other)| in_common(other))
+    }
+
+    /// Lets those of a webhook go on that are parked and need not be any more. Returns how many there are.
+    fn release(&mut self, webhook: &WebhookName) -> usize {
+        let parked = self.deliveries.iter().filter(|(_, delivery)| {
+            delivery.webhook == *webhook && delivery.state == State::Pending { due_at: PARKED }
+        });
+        let is_free =
+            |(key, delivery): &(&Key, &StoredDelivery)| self.is_free(**key, webhook, &delivery.subjects);
+        let free: Vec<Key> = parked.filter(is_free).map(|(key, _)| *key).collect();
+        for key in &free {
+            if let Some(delivery) = self.deliveries.get_mut(key) {
+                delivery.state = State::Pending { due_at: delivery.settled_at };
+            }
+        }
+        free.len()
+    }
+
+    fn settle(&mut self, settlement: Settlement) -> usize {
+        let releases = settlement.releases();
+        let Some(delivery) = self.deliveries.get_mut(&settlement.delivery) else { return 0 };
         delivery.settled_at = settlement.at;
         delivery.state = match settlement.state {
             Settled::Delivered => State::Delivered,
@@ -155,18 +187,27 @@ impl Stored {
             delivery.attempts.retain(|known| known.number != attempt.number);
             delivery.attempts.push(attempt);
         }
+        let webhook = delivery.webhook.clone();
+        if releases { self.release(&webhook) } else { 0 }
     }
 
     fn claim(&self, claim: &Claim) -> Page {
         let mut page = Page::default();
         let mut bytes = claim.bytes;
-        for ((due_at, key), delivery) in self.pending(&claim.webhook) {
+        let (due, parked): (Vec<_>, Vec<_>) =
+            self.pending(&claim.webhook).into_iter().partition(|((due_at, _), _)| *due_at != PARKED);
+        let wanted = due.into_iter().chain(parked.into_iter().filter(|_| claim.parked));
+        for ((due_at, key), delivery) in wanted {
             if claim.held.contains(&key) {
                 continue;
             }
             let Some(event) = self.events.get(&delivery.event) else { continue };
+            let due_at = if due_at == PARKED { event.accepted_at } else { due_at };
             if due_at > claim.now || page.deliveries.len() == claim.limit {
-                page.next_due = Some(due_at);
+                page.next_due = Some(page.next_due.map_or(due_at, |next| next.min(due_at)));
+                if claim.parked && due_at > claim.now {
+                    continue;
+                }
                 break;
             }
             let fits = event.body.len() <= bytes;
@@ -180,6 +221,7 @@ impl Stored {
                 accepted_at: event.accepted_at,
                 due_at,
                 attempts: delivery.made,
+                ordered: !delivery.subjects.is_empty(),
                 size: event.body.len(),
                 body: fits.then(|| event.body.clone()),
                 watcher: None,
@@ -194,7 +236,11 @@ impl Stored {
         let mut waiting: Vec<_> =
             webhooks.into_iter().filter_map(|webhook| Some((webhook.clone(), first_due(webhook)?))).collect();
         waiting.sort();
-        Backlog { waiting, suspended: self.suspended.values().cloned().collect() }
+        let parked =
+            |webhook: &WebhookName| self.pending(webhook).into_keys().any(|(due_at, _)| due_at == PARKED);
+        let parked = waiting.iter().map(|(webhook, _)| webhook).filter(|webhook| parked(webhook)).cloned();
+        let parked = parked.collect();
+        Backlog { waiting, parked, suspended: self.suspended.values().cloned().collect() }
     }
 
     /// Removes in one step what an engine may remove in several.
@@ -210,15 +256,24 @@ impl Stored {
             .collect();
         let pending = |delivery: &&StoredDelivery| matches!(delivery.state, State::Pending { .. });
         let removed = self.deliveries.values().filter(|delivery| gone.contains(&delivery.event));
-        let abandoned = removed.filter(pending).count();
+        let abandoned: Vec<_> = removed.filter(pending).map(|delivery| delivery.webhook.clone()).collect();
         self.events.retain(|key, _| !gone.contains(key));
         self.deliveries.retain(|_, delivery| !gone.contains(&delivery.event));
         self.submissions.retain(|_, (_, events)| events.first().is_none_or(|first| !gone.contains(first)));
-        Purged { events: gone.len(), abandoned, more: false }
+        for webhook in &abandoned {
+            self.release(webhook);
+        }
+        Purged { events: gone.len(), abandoned: abandoned.len(), more: false }
     }
 }
 
 impl Memory {
+    /// The same queue for another process, as it were: whatever is committed by this handle is offered to nobody else.
+    pub fn reopen(&self) -> (Memory, Commits) {
+        let (committed, commits) = mpsc::channel(1_024);
+        (Memory { stored: self.stored.clone(), committed }, commits)
+    }
+
     fn stored(&self) -> MutexGuard<'_, Stored> {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,10 +289,9 @@ impl Queue for Memory {
         Ok(accepted)
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), Error> {
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<usize, Error> {
         let mut stored = self.stored();
-        settlements.into_iter().for_each(|settlement| stored.settle(settlement));
-        Ok(())
+        Ok(settlements.into_iter().map(|settlement| stored.settle(settlement)).sum())
     }
 
     async fn claim(&self, claim: Claim) -> Result<Page, Error> {

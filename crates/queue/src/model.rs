@@ -5,13 +5,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquarium_delivery::{DeliveryId, EventId, Exhaustion, Outcome, Timestamp, WebhookName};
+use aquarium_delivery::{DeliveryId, EventId, Exhaustion, Order, Outcome, Subject, Timestamp, WebhookName};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 /// An engine's own handle of a stored event or delivery. Only the engine that gave it out can read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(pub u64);
+
+/// When a delivery is due that waits behind another: never, as long as it does.
+pub const PARKED: Timestamp = Timestamp::MAX;
 
 /// Events of one organization that are to be accepted all or none.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub struct NewEvent {
     pub accepted_at: Timestamp,
     /// The payload, byte for byte.
     pub body: Bytes,
+    /// What it is about, for targets that keep deliveries about the same in order; none of it twice.
+    pub subjects: Vec<Subject>,
     /// The webhooks that want it.
     pub targets: Vec<Target>,
     /// Who wants to know what the first attempts came to.
@@ -61,6 +66,20 @@ pub struct Target {
     pub webhook: WebhookName,
     /// True if the webhook is not active: the delivery is recorded as skipped, and not sent.
     pub skipped: bool,
+    /// What the delivery has to wait for: earlier ones of the same webhook, all of them or those about the same.
+    pub order: Order,
+}
+
+impl NewEvent {
+    /// What a delivery to this target stays in order about.
+    pub(crate) fn subjects_of(&self, target: &Target) -> &[Subject] {
+        match target.order {
+            _ if target.skipped => &[],
+            Order::None => &[],
+            Order::Fifo => &[Subject::WEBHOOK],
+            Order::Entity => &self.subjects,
+        }
+    }
 }
 
 /// Where the first attempt of each of an event's deliveries is reported. A report that finds no room is dropped.
@@ -123,10 +142,12 @@ pub struct Delivery {
     pub event_key: Key,
     /// When the event was accepted.
     pub accepted_at: Timestamp,
-    /// When the next attempt is due.
+    /// When the next attempt is due. [`PARKED`] if it waits behind another delivery.
     pub due_at: Timestamp,
     /// The attempts made so far.
     pub attempts: u32,
+    /// True if others may have to wait for it.
+    pub ordered: bool,
     /// The size of the body in bytes.
     pub size: usize,
     /// The body, if it was at hand.
@@ -136,8 +157,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The delivery of a new event to one of its targets, due at once.
-    pub(crate) fn fresh(event: &NewEvent, event_key: Key, target: &Target, key: Key) -> Self {
+    /// The delivery of a new event to one of its targets, due at once unless it waits behind another.
+    pub(crate) fn fresh(event: &NewEvent, event_key: Key, target: &Target, key: Key, parked: bool) -> Self {
         Self {
             key,
             id: target.delivery,
@@ -145,8 +166,9 @@ impl Delivery {
             event: event.id,
             event_key,
             accepted_at: event.accepted_at,
-            due_at: event.accepted_at,
+            due_at: if parked { PARKED } else { event.accepted_at },
             attempts: 0,
+            ordered: !event.subjects_of(target).is_empty(),
             size: event.body.len(),
             body: Some(event.body.clone()),
             watcher: event.watcher.clone(),
@@ -167,6 +189,8 @@ pub struct Claim {
     pub bytes: usize,
     /// The deliveries that the reader holds already: they are passed over, for what is due next too.
     pub held: HashSet<Key>,
+    /// True if those that wait behind others are wanted as well, as if they were due since they were accepted.
+    pub parked: bool,
 }
 
 /// The answer to a [`Claim`].
@@ -189,6 +213,8 @@ pub struct Settlement {
     pub attempt: Option<Attempt>,
     /// The delivery's new state.
     pub state: Settled,
+    /// Whether others may have to wait for it, as [`Delivery::ordered`] said.
+    pub ordered: bool,
 }
 
 /// One HTTP request made for a delivery.
@@ -204,6 +230,13 @@ pub struct Attempt {
     pub outcome: Outcome,
     /// The start of the answer's body.
     pub excerpt: Bytes,
+}
+
+impl Settlement {
+    /// True if deliveries that waited behind this one may go on.
+    pub(crate) fn releases(&self) -> bool {
+        self.ordered && matches!(self.state, Settled::Delivered | Settled::Exhausted(_))
+    }
 }
 
 /// The state that a settlement leads to.
@@ -238,6 +271,8 @@ pub struct Suspension {
 pub struct Backlog {
     /// Each webhook with pending deliveries, and when the first is due.
     pub waiting: Vec<(WebhookName, Timestamp)>,
+    /// Of these, the webhooks of which some wait behind others.
+    pub parked: Vec<WebhookName>,
     /// The suspended webhooks.
     pub suspended: Vec<Suspension>,
 }
@@ -256,7 +291,7 @@ pub struct Record {
 pub enum State {
     /// To be sent.
     Pending {
-        /// When the next attempt is due.
+        /// When the next attempt is due. [`PARKED`] if it waits behind another delivery.
         due_at: Timestamp,
     },
     /// The endpoint has it.

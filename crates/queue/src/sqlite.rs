@@ -181,7 +181,7 @@ impl Queue for Sqlite {
         self.command(|reply| Command::accept(submission, reply)).await
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), Error> {
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<usize, Error> {
         self.command(|reply| Command::settle(settlements, reply)).await
     }
 

@@ -26,6 +26,7 @@ fn a_change_is_told_in_words() {
         ("", "", &format!("{secret}{OPS}"), "acme: secret added"),
         ("", "[delivery]\nbreaker_failures = 9", OPS, "acme/p/ops: new breaker_failures"),
         ("", "[delivery]\nrate_limit = \"50/s\"", OPS, "acme/p/ops: new rate_limit"),
+        ("", "", &format!("{OPS}order = \"fifo\""), "acme/p/ops: new order"),
         ("", "[ingest]\nlisten = \"127.0.0.1:1\"", OPS, "ingest.listen: needs a restart"),
         ("", "[queue]\nretention = \"1d\"", OPS, "queue.retention: needs a restart"),
         ("", "[admin]\ntoken = { file = \"secrets/acme\" }", OPS, "admin.token: changed"),

@@ -163,8 +163,8 @@ rate_limit = true"#,
     ),
     (
         r#"[delivery]
-order = "fifo""#,
-        r#"aquarium.toml:3:9: order "fifo" is not available yet in this version; accepted: "none""#,
+order = true"#,
+        r#"aquarium.toml:3:9: "order" must be a string, not a boolean"#,
     ),
     (
         r#"[egress]
@@ -292,7 +292,10 @@ organizations/acme.toml:2:1: "events" is missing; accepted: ["*"] for all, or an
     ),
     (r#"{OPS}url = "https://again.example.com""#, "organizations/acme.toml:5:1: this key is there already"),
     ("{OPS}active = 1", r#"organizations/acme.toml:5:10: "active" must be true or false, not an integer"#),
-    (r#"{OPS}order = "random""#, r#"organizations/acme.toml:5:9: unknown order "random"; accepted: "none""#),
+    (
+        r#"{OPS}order = "random""#,
+        r#"organizations/acme.toml:5:9: unknown order "random"; accepted: "none", "fifo", "entity""#,
+    ),
     (
         r#"{OPS}rate_limit = "1/minute""#,
         r#"organizations/acme.toml:5:14: "1/minute" is not a rate; did you mean "1/m"? accepted: 1 to 1000000 for each second, minute or hour, such as "50/s", "300/m", "1000/h"; "none""#,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aquarium_config::{Engine, Fs, Inputs, Listen, Memory, Roots, Secret, SigningKey, Subscription, load};
+use aquarium_delivery::Order;
 use aquarium_event::Type;
 
 use super::{KEY, config, directory, errors, loaded};
@@ -126,7 +127,7 @@ fn defaults_are_as_documented() {
     assert_eq!((webhook.active, webhook.headers.len(), &webhook.events), (true, 0, &Subscription::All));
     assert_eq!((webhook.timeout.as_secs(), webhook.connect_timeout.as_secs()), (15, 5));
     assert_eq!((webhook.concurrency, webhook.breaker_failures), (16, 5));
-    assert_eq!(webhook.rate_limit, None);
+    assert_eq!((webhook.rate_limit, webhook.order), (None, Order::None));
     let retry = [5, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR].map(Duration::from_secs);
     assert_eq!(webhook.schedule.retry, retry);
     assert_eq!((webhook.schedule.jitter, webhook.schedule.give_up_after.as_secs()), (0.2, 72 * HOUR));

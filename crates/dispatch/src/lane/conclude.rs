@@ -20,7 +20,13 @@ impl Lane {
         self.recording.insert(delivery.key, None);
         let state = Settled::Exhausted(Exhaustion::Age);
         Some(Concluded {
-            settlement: Settlement { delivery: delivery.key, at: now, attempt: None, state },
+            settlement: Settlement {
+                delivery: delivery.key,
+                at: now,
+                attempt: None,
+                state,
+                ordered: delivery.ordered,
+            },
             report: None,
             notices: vec![Notice::Exhausted(delivery.id, Exhaustion::Age, None)],
         })
@@ -87,7 +93,9 @@ impl Lane {
             outcome: sent.outcome,
             excerpt: sent.excerpt,
         };
-        let settlement = Settlement { delivery: key, at: now, attempt: Some(attempt), state: settled };
+        let ordered = delivery.ordered;
+        let settlement =
+            Settlement { delivery: key, at: now, attempt: Some(attempt), state: settled, ordered };
         Some(Concluded { settlement, report, notices })
     }
 

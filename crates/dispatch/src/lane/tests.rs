@@ -1,6 +1,7 @@
-//! A lane against a model of the queue, in every order in which offers, pages and records can meet.
+//! What a lane does, step by step; and in every order in which offers, pages, records and restarts can meet.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod world;
+
 use std::time::Duration;
 
 use aquarium_config::{Config, Memory, load};
@@ -8,7 +9,6 @@ use aquarium_delivery::{EventId, Exhaustion, Failure, FailureKind, Outcome};
 use aquarium_egress::{Phases, Sent};
 use aquarium_queue::{Settled, Settlement};
 use bytes::Bytes;
-use proptest::prelude::*;
 
 use super::*;
 
@@ -38,6 +38,7 @@ fn delivery(key: u64, due_at: Timestamp, attempts: u32) -> Delivery {
         accepted_at: NOW,
         due_at,
         attempts,
+        ordered: true,
         size: 2,
         body: None,
         watcher: None,
@@ -246,178 +247,45 @@ fn a_retry_that_is_recorded_while_a_page_is_awaited_is_not_forgotten() {
     assert!(matches!(lane.next(NOW, true), Step::Wait(Some(at)) if at == due));
 }
 
-/// The queue, and everything that is on its way between it and the lane.
-struct World {
-    lane: Lane,
-    now: Timestamp,
-    last_key: u64,
-    /// Pending deliveries: when they are due, and the attempts made.
-    pending: BTreeMap<Key, (Timestamp, u32)>,
-    offers: VecDeque<Delivery>,
-    claim: Option<Claim>,
-    page: Option<Page>,
-    sending: BTreeSet<Key>,
-    settlements: VecDeque<Settlement>,
-    acknowledgements: VecDeque<Key>,
-    delivered: BTreeSet<Key>,
+#[test]
+fn what_waits_behind_another_is_not_kept_and_read_when_it_is_released() {
+    let mut lane = Lane::new(webhook("order = \"entity\""), None);
+    offer(&mut lane, 1);
+    let (watcher, _reports) = tokio::sync::mpsc::channel(1);
+    let mut behind = delivery(2, PARKED, 0);
+    behind.watcher = Some(watcher);
+    lane.offer(Item { delivery: behind, reserved: None });
+    assert_eq!(send(&mut lane, NOW), Key(1));
+    assert!(matches!(lane.next(NOW, true), Step::Wait(None)));
+    let concluded = attempted(&mut lane, Key(1), answered(200), NOW);
+    assert!(concluded.settlement.ordered);
+    lane.recorded(Key(1));
+    lane.released(NOW);
+    let Step::Claim(claim) = lane.next(NOW, true) else { panic!("it was released") };
+    assert!(!claim.parked);
+    lane.claimed(Page { deliveries: vec![delivery(2, NOW, 0)], next_due: None }, |_| None);
+    let Step::Send(item) = lane.next(NOW, true) else { panic!("it may be sent") };
+    assert!(item.delivery.watcher.is_some(), "who watches it is not forgotten");
 }
 
-impl World {
-    fn new() -> Self {
-        let lines =
-            "concurrency = 3\nretry = [\"1ms\", \"20ms\", \"1ms\"]\njitter = 0.0\nbreaker_failures = 2";
-        Self {
-            lane: Lane::new(webhook(lines), None),
-            now: NOW,
-            last_key: 0,
-            pending: BTreeMap::new(),
-            offers: VecDeque::new(),
-            claim: None,
-            page: None,
-            sending: BTreeSet::new(),
-            settlements: VecDeque::new(),
-            acknowledgements: VecDeque::new(),
-            delivered: BTreeSet::new(),
-        }
-    }
-
-    fn commit(&mut self, number: usize, offered: bool) {
-        for _ in 0..number {
-            self.last_key += 1;
-            self.pending.insert(Key(self.last_key), (self.now, 0));
-            if offered {
-                self.offers.push_back(delivery(self.last_key, self.now, 0));
-            }
-        }
-        if !offered {
-            self.lane.missed_offers(self.now);
-        }
-    }
-
-    fn switch(&mut self, active: bool) {
-        let webhook = Webhook { active, ..Webhook::clone(&self.lane.webhook) };
-        self.lane.configure(Arc::new(webhook));
-    }
-
-    fn step(&mut self, may_send: bool) -> bool {
-        match self.lane.next(self.now, may_send) {
-            Step::Send(item) => {
-                assert!(self.lane.webhook.active, "it sends while it is switched off");
-                let key = item.delivery.key;
-                assert!(self.sending.insert(key), "{key:?} is sent while it is being sent");
-                assert!(!self.delivered.contains(&key), "{key:?} is sent again after it was delivered");
-                let (due, attempts) = self.pending[&key];
-                assert!(due <= self.now, "{key:?} is sent before it is due");
-                assert_eq!(item.delivery.attempts, attempts, "{key:?} counts its attempts wrongly");
-            }
-            Step::Claim(claim) => self.claim = Some(claim),
-            Step::Conclude(concluded) => self.settlements.push_back(concluded.settlement),
-            Step::Wait(_) | Step::End => return false,
-        }
-        true
-    }
-
-    fn read(&mut self) {
-        let Some(claim) = self.claim.take() else { return };
-        let mut due: Vec<_> =
-            self.pending.iter().map(|(key, (due, attempts))| (*due, *key, *attempts)).collect();
-        due.sort();
-        let mut page = Page::default();
-        for (due_at, key, attempts) in due.into_iter().filter(|(_, key, _)| !claim.held.contains(key)) {
-            if due_at > claim.now || page.deliveries.len() == claim.limit {
-                page.next_due = Some(due_at);
-                break;
-            }
-            page.deliveries.push(delivery(key.0, due_at, attempts));
-        }
-        self.page = Some(page);
-    }
-
-    fn deliver_page(&mut self) {
-        if let Some(page) = self.page.take() {
-            self.lane.claimed(page, |_| None);
-        }
-    }
-
-    fn answer(&mut self, index: usize, good: bool) {
-        let Some(key) = self.sending.iter().nth(index % self.sending.len().max(1)).copied() else { return };
-        self.sending.remove(&key);
-        let outcome = if good { answered(200) } else { refused() };
-        let concluded = attempted(&mut self.lane, key, outcome, self.now);
-        if good {
-            assert!(self.delivered.insert(key));
-        }
-        self.settlements.push_back(concluded.settlement);
-    }
-
-    fn settle(&mut self) {
-        let Some(settlement) = self.settlements.pop_front() else { return };
-        let made = settlement.attempt.map_or(0, |attempt| attempt.number);
-        match settlement.state {
-            Settled::Retry(at) => drop(self.pending.insert(settlement.delivery, (at, made))),
-            _ => drop(self.pending.remove(&settlement.delivery)),
-        }
-        self.acknowledgements.push_back(settlement.delivery);
-    }
-
-    fn acknowledge(&mut self) {
-        if let Some(key) = self.acknowledgements.pop_front() {
-            self.lane.recorded(key);
-        }
-    }
-
-    fn take_offer(&mut self) {
-        if let Some(delivery) = self.offers.pop_front() {
-            self.lane.offer(Item { delivery, reserved: None });
-        }
-    }
-
-    /// From now on everything goes well: everything must be settled.
-    fn finish(&mut self) {
-        self.switch(true);
-        for _ in 0..200_000 {
-            while self.step(true) {}
-            let quiet = self.offers.is_empty() && self.sending.is_empty() && self.settlements.is_empty();
-            if quiet && self.pending.is_empty() && self.acknowledgements.is_empty() && self.claim.is_none() {
-                return;
-            }
-            self.take_offer();
-            self.read();
-            self.deliver_page();
-            self.answer(0, true);
-            self.settle();
-            self.acknowledge();
-            self.now = self.now + Duration::from_millis(50);
-        }
-        panic!("stuck with {} pending, lane {:?}", self.pending.len(), self.lane);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
-    #[test]
-    fn nothing_is_lost_or_sent_twice_however_offers_pages_and_records_overlap(
-        moves in prop::collection::vec((0_u8..14, 0_usize..400), 1..400)
-    ) {
-        let mut world = World::new();
-        for (kind, number) in moves {
-            match kind {
-                0 => world.commit(number % 8, true),
-                1 => world.commit(number, number % 7 != 0),
-                2 | 3 => (0..number % 12).for_each(|_| world.take_offer()),
-                4 | 5 => drop(world.step(number % 5 != 0)),
-                6 => while world.step(true) {},
-                7 => world.read(),
-                8 => world.deliver_page(),
-                9 => world.answer(number, number % 4 != 0),
-                10 => world.settle(),
-                11 => world.acknowledge(),
-                12 => world.switch(number % 2 == 0),
-                _ => world.now = world.now + Duration::from_millis(number as u64 / 8),
-            }
-        }
-        world.finish();
-        prop_assert!(world.lane.is_idle());
-    }
+#[test]
+fn another_order_counts_for_what_is_in_memory_and_on_its_way_there() {
+    let (none, fifo) = (webhook("concurrency = 4"), webhook("concurrency = 4\norder = \"fifo\""));
+    let mut lane = Lane::new(none.clone(), None);
+    (1..=3).for_each(|key| offer(&mut lane, key));
+    assert_eq!(send(&mut lane, NOW), Key(1));
+    lane.missed_offers(NOW);
+    let Step::Claim(claim) = lane.next(NOW, false) else { panic!("there is something to claim") };
+    assert!(claim.parked, "without order nothing waits for another");
+    lane.configure(fifo);
+    lane.claimed(Page { deliveries: vec![delivery(4, NOW, 0)], next_due: None }, |_| None);
+    let Step::Claim(claim) = lane.next(NOW, true) else { panic!("it asks again") };
+    assert!(!claim.parked);
+    lane.claimed(Page { deliveries: vec![delivery(2, NOW, 0)], next_due: None }, |_| None);
+    assert!(matches!(lane.next(NOW, true), Step::Wait(None)), "one at a time");
+    attempted(&mut lane, Key(1), answered(200), NOW);
+    assert_eq!(send(&mut lane, NOW), Key(2));
+    lane.configure(none);
+    let Step::Claim(claim) = lane.next(NOW, true) else { panic!("it asks for what waits behind") };
+    assert!(claim.parked);
 }

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aquarium_config::{Config, Memory as ConfigFiles, load};
-use aquarium_delivery::{DeliveryId, EventId, Failure, FailureKind, Outcome, Timestamp, WebhookName};
+use aquarium_delivery::{
+    DeliveryId, EventId, Failure, FailureKind, Order, Outcome, Subject, Timestamp, WebhookName,
+};
 use aquarium_dispatch::{Chance, Clock, Dispatcher, Limits, Sender};
 use aquarium_egress::{Endpoint, Message, Phases, Sent};
 use aquarium_queue::memory::{self, Memory};
-use aquarium_queue::{Claim, NewEvent, Queue, Submission, Target, Watcher};
+use aquarium_queue::{Claim, Commits, NewEvent, Queue, Submission, Target, Watcher};
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -52,6 +54,8 @@ struct Record {
     connect: Duration,
     calls: usize,
     attempts: Vec<Attempt>,
+    /// What came of them, in the order in which they ended.
+    answered: Vec<(DeliveryId, Outcome)>,
     in_flight: usize,
     most_in_flight: usize,
 }
@@ -90,7 +94,10 @@ impl Sender for Scripted {
         let (duration, outcome) = (self.script)(&attempt);
         self.handed_over(attempt);
         sleep(duration).await;
-        self.record.lock().unwrap().in_flight -= 1;
+        let mut record = self.record.lock().unwrap();
+        record.in_flight -= 1;
+        record.answered.push((message.delivery, outcome.clone()));
+        drop(record);
         Some(Sent { outcome, duration, phases: Phases::default(), excerpt: Bytes::new() })
     }
 }
@@ -160,6 +167,7 @@ pub(crate) struct World {
     pub(crate) config: watch::Sender<Arc<Config>>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: JoinHandle<()>,
+    limits: Limits,
     accepted: u64,
 }
 
@@ -173,20 +181,36 @@ impl World {
         let (queue, commits) = memory::open(usize::MAX);
         let clock = Clock::starting_at(EPOCH);
         let sender = Scripted { clock: clock.clone(), script: Arc::new(script), record: Arc::default() };
-        let (config, watched) = watch::channel(Setup { ops: Some(webhook), ..SETUP }.load());
+        let (config, _) = watch::channel(Setup { ops: Some(webhook), ..SETUP }.load());
+        let (shutdown, running) = (CancellationToken::new(), tokio::spawn(async {}));
+        let mut world = Self { queue, sender, clock, config, shutdown, running, limits, accepted: 0 };
+        world.run(commits);
+        world
+    }
+
+    fn run(&mut self, commits: Commits) {
         let dispatcher = Dispatcher::new(
-            queue.clone(),
+            self.queue.clone(),
             commits,
-            sender.clone(),
-            watched,
-            clock.clone(),
+            self.sender.clone(),
+            self.config.subscribe(),
+            self.clock.clone(),
             Chance::seeded(7),
-            limits,
+            self.limits.clone(),
         );
-        let shutdown = CancellationToken::new();
-        let token = shutdown.clone();
-        let running = tokio::spawn(async move { dispatcher.run(token).await.unwrap() });
-        Self { queue, sender, clock, config, shutdown, running, accepted: 0 }
+        self.shutdown = CancellationToken::new();
+        let token = self.shutdown.clone();
+        self.running = tokio::spawn(async move { dispatcher.run(token).await.unwrap() });
+    }
+
+    /// Kills the dispatcher, with whatever is under way, and starts another one on the same queue.
+    pub(crate) async fn restart(&mut self) {
+        self.running.abort();
+        let _ = (&mut self.running).await;
+        self.sender.record.lock().unwrap().in_flight = 0;
+        let (queue, commits) = self.queue.reopen();
+        self.queue = queue;
+        self.run(commits);
     }
 
     /// Publishes another configuration.
@@ -205,6 +229,17 @@ impl World {
     }
 
     pub(crate) async fn accept(&mut self, number: u64, watcher: Option<Watcher>) {
+        self.accept_about(number, watcher, Order::None, |_| Vec::new()).await;
+    }
+
+    /// Accepts deliveries that keep this order, each about what the function says for its number.
+    pub(crate) async fn accept_about(
+        &mut self,
+        number: u64,
+        watcher: Option<Watcher>,
+        order: Order,
+        subjects: impl Fn(u64) -> Vec<u64>,
+    ) {
         let webhook: WebhookName = "acme/urban/ops".parse().unwrap();
         let events = (0..number).map(|_| {
             self.accepted += 1;
@@ -216,10 +251,12 @@ impl World {
                 kind: "test".into(),
                 accepted_at: self.clock.now(),
                 body: Bytes::from_static(b"{}"),
+                subjects: subjects(self.accepted).into_iter().map(Subject::from_bits).collect(),
                 targets: vec![Target {
                     delivery: DeliveryId::new(EPOCH, random),
                     webhook: webhook.clone(),
                     skipped: false,
+                    order,
                 }],
                 watcher: watcher.clone(),
             }
@@ -251,12 +288,25 @@ impl World {
             limit: usize::MAX,
             bytes: 0,
             held: Default::default(),
+            parked: true,
         };
         self.accepted as usize - self.queue.claim(claim).await.unwrap().deliveries.len()
     }
 
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
         self.sender.record.lock().unwrap().attempts.clone()
+    }
+
+    /// The deliveries in the order in which they were delivered first, by their numbers.
+    pub(crate) fn delivered(&self) -> Vec<u64> {
+        let mut delivered = Vec::new();
+        for (id, outcome) in &self.sender.record.lock().unwrap().answered {
+            let number = u64::from_be_bytes(*id.as_bytes().last_chunk().unwrap()) & 0xffff_ffff;
+            if outcome.is_delivered() && !delivered.contains(&number) {
+                delivered.push(number);
+            }
+        }
+        delivered
     }
 
     pub(crate) fn attempts_of_each(&self) -> HashMap<DeliveryId, usize> {

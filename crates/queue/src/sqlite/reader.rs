@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use aquarium_delivery::{DeliveryId, EventId, Failure, FailureKind, Outcome, Timestamp, WebhookName};
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::mpsc;
 use tracing::error;
 
 use super::Reply;
 use super::schema::{self, DELIVERY_BITS, code, event_of, stored, timestamp, unsigned};
-use crate::{Attempt, Backlog, Claim, Delivery, Error, Key, Page, Record, Suspension};
+use crate::{Attempt, Backlog, Claim, Delivery, Error, Key, PARKED, Page, Record, Suspension};
 
 /// What the reader is asked.
 #[derive(Debug)]
@@ -75,36 +75,56 @@ fn refuse(question: Question, error: Error) {
 
 fn claim(connection: &Connection, claim: &Claim) -> rusqlite::Result<Page> {
     let mut page = Page::default();
+    let mut bytes = claim.bytes;
     // Bodies are read at the same state of the file as the deliveries.
     let transaction = connection.unchecked_transaction()?;
-    {
-        let mut statement = transaction.prepare_cached(
-            "SELECT d.key, d.id, d.attempts, d.due_at, e.id, e.accepted_at, length(e.body)
-             FROM deliveries d JOIN events e ON e.key = d.key >> 20
-             WHERE d.webhook = (SELECT id FROM webhooks WHERE name = ?) AND d.state = 0
-             ORDER BY d.due_at, d.key",
-        )?;
-        let mut rows = statement.query([claim.webhook.as_str()])?;
-        let mut bytes = claim.bytes;
-        while let Some(row) = rows.next()? {
-            if claim.held.contains(&Key(unsigned(row, 0)?)) {
-                continue;
-            }
-            let due_at = timestamp(row, 3)?;
-            if page.deliveries.len() == claim.limit || due_at > claim.now {
-                page.next_due = Some(due_at);
-                break;
-            }
-            let mut delivery = delivery(row, &claim.webhook, due_at)?;
-            if delivery.size <= bytes {
-                bytes -= delivery.size;
-                delivery.body = body(&transaction, delivery.event_key)?;
-            }
-            page.deliveries.push(delivery);
-        }
+    let full = read(&transaction, claim, Timestamp::default(), &mut bytes, &mut page)?;
+    if claim.parked && !full {
+        read(&transaction, claim, PARKED, &mut bytes, &mut page)?;
     }
     transaction.commit()?;
     Ok(page)
+}
+
+/// Reads deliveries that are due at `from` or later; from [`PARKED`] on, the parked ones. True if there is no room for what
+/// is due.
+fn read(
+    connection: &Connection,
+    claim: &Claim,
+    from: Timestamp,
+    bytes: &mut usize,
+    page: &mut Page,
+) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT d.key, d.id, d.attempts, d.due_at, e.id, e.accepted_at, length(e.body), d.subjects IS NOT NULL
+         FROM deliveries d JOIN events e ON e.key = d.key >> 20
+         WHERE d.webhook = (SELECT id FROM webhooks WHERE name = ?) AND d.state = 0 AND d.due_at >= ?
+         ORDER BY d.due_at, d.key",
+    )?;
+    let mut rows = statement.query(params![claim.webhook.as_str(), stored(from.as_millis())])?;
+    while let Some(row) = rows.next()? {
+        if claim.held.contains(&Key(unsigned(row, 0)?)) {
+            continue;
+        }
+        let mut due_at = timestamp(row, 3)?;
+        if due_at == PARKED {
+            if from != PARKED {
+                break;
+            }
+            due_at = timestamp(row, 5)?;
+        }
+        if page.deliveries.len() == claim.limit || due_at > claim.now {
+            page.next_due = Some(page.next_due.map_or(due_at, |next| next.min(due_at)));
+            return Ok(due_at <= claim.now);
+        }
+        let mut delivery = delivery(row, &claim.webhook, due_at)?;
+        if delivery.size <= *bytes {
+            *bytes -= delivery.size;
+            delivery.body = body(connection, delivery.event_key)?;
+        }
+        page.deliveries.push(delivery);
+    }
+    Ok(false)
 }
 
 fn delivery(row: &Row<'_>, webhook: &WebhookName, due_at: Timestamp) -> rusqlite::Result<Delivery> {
@@ -118,6 +138,7 @@ fn delivery(row: &Row<'_>, webhook: &WebhookName, due_at: Timestamp) -> rusqlite
         accepted_at: timestamp(row, 5)?,
         due_at,
         attempts: unsigned(row, 2)?,
+        ordered: row.get(7)?,
         size: unsigned(row, 6)?,
         body: None,
         watcher: None,
@@ -133,17 +154,21 @@ fn body(connection: &Connection, event: Key) -> rusqlite::Result<Option<Bytes>> 
 
 fn backlog(connection: &Connection) -> rusqlite::Result<Backlog> {
     let mut backlog = Backlog::default();
-    // One look-up in the index for each webhook, however much waits.
+    // Two look-ups in the index for each webhook, however much waits.
     let mut statement = connection.prepare_cached(
         "SELECT name, suspended_at, suspended_url,
-                (SELECT due_at FROM deliveries WHERE webhook = webhooks.id AND state = 0 ORDER BY due_at, key LIMIT 1)
+                (SELECT due_at FROM deliveries WHERE webhook = webhooks.id AND state = 0 ORDER BY due_at, key LIMIT 1),
+                EXISTS (SELECT 1 FROM deliveries WHERE webhook = webhooks.id AND state = 0 AND due_at = ?)
          FROM webhooks ORDER BY name",
     )?;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query([stored(PARKED.as_millis())])?;
     while let Some(row) = rows.next()? {
         let webhook = webhook_name(row, 0)?;
         if row.get_ref(3)? != rusqlite::types::ValueRef::Null {
             backlog.waiting.push((webhook.clone(), timestamp(row, 3)?));
+        }
+        if row.get(4)? {
+            backlog.parked.push(webhook.clone());
         }
         if let Some(url) = row.get(2)? {
             backlog.suspended.push(Suspension { webhook, since: timestamp(row, 1)?, url });

@@ -8,7 +8,8 @@
 //! | `projects` | project of an organization that ever sent an event | so that events need not repeat the names |
 //! | `webhooks` | webhook that ever was a target | with its suspension |
 //! | `events` | event | the body, once, whatever the number of deliveries |
-//! | `deliveries` | event and webhook | `key`: see [`first_delivery_of`]; `state`: see [`code`]; `due_at` counts for pending ones, `settled_at` for others |
+//! | `deliveries` | event and webhook | `key`: see [`first_delivery_of`]; `state`: see [`code`]; `due_at` counts for pending ones, and is [`PARKED`] for those that wait behind another; `settled_at` for others, and is when it was accepted for those that never were attempted; `subjects`: what it stays in order about, eight bytes each (big-endian), NULL if it does not |
+//! | `lines` | pending delivery and each of its subjects | who is first in line may be sent: see `writer/order.rs` |
 //! | `attempts` | request made | `status` or `failure`, never both. The last one of a delivery is missing if its row in `deliveries` tells all of it |
 //! | `idempotency` | submission with a key | the events that it led to, which have consecutive keys |
 //! | `next_key` | (one row) | the key to go on with when the last events were removed: a key never comes twice |
@@ -23,6 +24,8 @@ use aquarium_delivery::{Exhaustion, Timestamp};
 use rusqlite::{Connection, OpenFlags, Row};
 
 use super::OpenError;
+#[cfg(doc)]
+use crate::PARKED;
 use crate::State;
 
 /// "aqua", read as a big-endian number.
@@ -83,6 +86,12 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX deliveries_due ON deliveries (webhook, due_at, key) WHERE state = 0;
     ALTER TABLE next_keys RENAME TO next_key;
     ALTER TABLE next_key DROP COLUMN delivery;
+", "
+    ALTER TABLE deliveries ADD COLUMN subjects BLOB;
+    CREATE TABLE lines (
+        webhook INTEGER NOT NULL, subject INTEGER NOT NULL, delivery INTEGER NOT NULL,
+        PRIMARY KEY (webhook, subject, delivery)
+    ) STRICT, WITHOUT ROWID;
 "];
 
 /// The duration and the status of a delivery's last attempt, as long as there is none. They are as wide as what will

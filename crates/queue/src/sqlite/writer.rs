@@ -2,6 +2,7 @@
 
 mod apply;
 mod gather;
+mod order;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ const LONGEST_REOPEN_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum Command {
     Accept(Job<Submission, Accepted>),
-    Settle(Job<Vec<Settlement>, ()>),
+    Settle(Job<Vec<Settlement>, usize>),
     Resume(Job<WebhookName, ()>),
     Purge(Job<Purge, Purged>),
 }
@@ -73,7 +74,7 @@ impl Command {
         Command::Accept(Job::new(submission, reply))
     }
 
-    pub(super) fn settle(settlements: Vec<Settlement>, reply: Reply<()>) -> Self {
+    pub(super) fn settle(settlements: Vec<Settlement>, reply: Reply<usize>) -> Self {
         Command::Settle(Job::new(settlements, reply))
     }
 
@@ -127,10 +128,12 @@ struct Received {
 }
 
 impl Received {
-    /// Tells what is urgent from what is not.
+    /// Tells what is urgent from what is not. A settlement is if others may have waited for it.
     fn sort(&mut self, now: Instant) {
         for command in self.unsorted.drain(..) {
-            if let Command::Settle(job) = &command {
+            if let Command::Settle(job) = &command
+                && !job.input.iter().any(Settlement::releases)
+            {
                 self.settlements += job.input.len();
                 self.unhurried_since.get_or_insert(now);
                 self.unhurried.push(command);

@@ -4,15 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquarium_delivery::{Exhaustion, Failure, FailureKind, Outcome, RetryAfter};
+use aquarium_delivery::{DeliveryId, Exhaustion, Failure, FailureKind, Order, Outcome, RetryAfter};
 use aquarium_queue::{
-    Accepted, Claim, Commits, Error, Key, Purged, Queue, Record, Settled, Settlement, State,
+    Accepted, Claim, Commits, Error, Key, PARKED, Purged, Queue, Record, Settled, Settlement, State,
 };
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use crate::fixture::{
-    NOW, accept, after, answered, attempt, claim, claim_of, event, ids, keyed, settlement, submission,
-    webhook,
+    NOW, accept, after, answered, attempt, claim, claim_of, event, ids, keyed, ordered, settlement,
+    submission, webhook,
 };
 
 pub(crate) async fn an_accepted_event_is_offered_claimed_and_settled(
@@ -134,6 +135,7 @@ pub(crate) async fn a_retry_is_pending_until_it_is_due(queue: impl Queue, mut co
         at: after(61),
         attempt: None,
         state: Settled::Exhausted(Exhaustion::Age),
+        ordered: false,
     };
     queue.settle(vec![given_up]).await.unwrap();
     let record = queue.record(offered[0].key).await.unwrap().unwrap();
@@ -209,7 +211,8 @@ pub(crate) async fn attempts_are_recorded_with_what_they_came_to(queue: impl Que
     for (number, outcome) in (1..).zip(outcomes.clone()) {
         let state = if number == 3 { Settled::Delivered } else { Settled::Retry(after(number.into())) };
         let attempt = Some(attempt(number, outcome));
-        let settled = Settlement { delivery: offered[0].key, at: after(number.into()), attempt, state };
+        let at = after(number.into());
+        let settled = Settlement { delivery: offered[0].key, at, attempt, state, ordered: false };
         // A settlement whose answer was lost comes again.
         queue.settle(vec![settled.clone()]).await.unwrap();
         queue.settle(vec![settled]).await.unwrap();
@@ -280,4 +283,84 @@ pub(crate) async fn many_accepts_at_once_are_all_stored(queue: impl Queue, mut c
     }
     let page = queue.claim(Claim { limit: 1_000, ..claim_of("ops", 0) }).await.unwrap();
     assert_eq!(ids(&page.deliveries).into_iter().collect::<HashSet<_>>(), offered);
+}
+
+/// The numbers of the deliveries that may be sent now.
+async fn free(queue: &impl Queue, name: &str) -> Vec<DeliveryId> {
+    ids(&claim(queue, name, 99).await.deliveries)
+}
+
+pub(crate) async fn behind_a_pending_delivery_about_the_same_others_are_parked(
+    queue: impl Queue,
+    mut commits: Commits,
+) {
+    let mut all = Vec::new();
+    for (number, subjects) in [(1, &[7][..]), (2, &[7]), (3, &[8]), (4, &[7, 8]), (5, &[8, 9]), (6, &[])] {
+        let mut new = ordered(event(number, number, &["ops"]), Order::Entity, subjects);
+        new.watcher = Some(mpsc::channel(1).0);
+        let [offered] = &accept(&queue, &mut commits, vec![new]).await[..] else { panic!("one each") };
+        assert_eq!(offered.due_at == PARKED, [2, 4, 5].contains(&number), "{number}");
+        assert_eq!(offered.ordered, number != 6);
+        all.push((offered.id, offered.key));
+    }
+    let (id, key): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+    assert_eq!(free(&queue, "ops").await, [id[0], id[2], id[5]]);
+    assert_eq!(claim(&queue, "ops", 99).await.next_due, None);
+    assert_eq!(queue.backlog().await.unwrap().parked, [webhook("ops")]);
+
+    let settle =
+        async |index: usize, state| queue.settle(vec![settlement(key[index], 50, state)]).await.unwrap();
+    assert_eq!(settle(0, Settled::Retry(after(200))).await, 0);
+    assert_eq!(free(&queue, "ops").await, [id[2], id[5]], "one that is tried again holds those behind it");
+    assert_eq!(claim(&queue, "ops", 99).await.next_due, Some(after(200)));
+    assert_eq!(
+        settle(2, Settled::Delivered).await,
+        0,
+        "the fourth waits for the second, the fifth for the fourth"
+    );
+    assert_eq!(settle(0, Settled::Delivered).await, 1);
+    assert_eq!(settle(0, Settled::Delivered).await, 0, "a settlement whose answer was lost comes again");
+    assert_eq!(free(&queue, "ops").await, [id[1], id[5]]);
+    assert_eq!(settle(1, Settled::Exhausted(Exhaustion::Attempts)).await, 1);
+    assert_eq!(free(&queue, "ops").await, [id[3], id[5]], "oldest first");
+    assert_eq!(settle(3, Settled::Delivered).await, 1);
+    assert_eq!(free(&queue, "ops").await, [id[4], id[5]]);
+    assert_eq!(queue.backlog().await.unwrap().parked, []);
+}
+
+pub(crate) async fn in_line_for_a_webhook_one_is_free_at_a_time(queue: impl Queue, mut commits: Commits) {
+    let events = (1..=20).map(|number| ordered(event(number, 0, &["ops", "labels"]), Order::Fifo, &[7]));
+    queue.accept(submission(events.collect())).await.unwrap();
+    let offered = commits.recv().await.unwrap();
+    assert_eq!(offered.len(), 2, "one for each of the webhooks; nobody watches the others");
+    let mut last = None;
+    for left in (0..20).rev() {
+        let page = claim(&queue, "ops", 99).await;
+        let [delivery] = &page.deliveries[..] else { panic!("{page:?}") };
+        assert!(last < Some(delivery.key), "in the order in which they were accepted");
+        last = Some(delivery.key);
+        let released = queue.settle(vec![settlement(delivery.key, 1, Settled::Delivered)]).await.unwrap();
+        assert_eq!(released, usize::from(left > 0));
+    }
+    assert_eq!(free(&queue, "labels").await.len(), 1, "another webhook is another line");
+}
+
+pub(crate) async fn who_wants_no_order_gets_what_is_parked_too(queue: impl Queue, mut commits: Commits) {
+    let events = (1..=5).map(|number| ordered(event(number, number, &["ops"]), Order::Fifo, &[]));
+    queue.accept(submission(events.collect())).await.unwrap();
+    let first = commits.recv().await.unwrap().remove(0);
+    queue.settle(vec![settlement(first.key, 6, Settled::Retry(after(200)))]).await.unwrap();
+    let wanted = Claim { parked: true, ..claim_of("ops", 99) };
+    let page = queue.claim(Claim { limit: 3, ..wanted.clone() }).await.unwrap();
+    let due: Vec<_> = page.deliveries.iter().map(|delivery| delivery.due_at).collect();
+    assert_eq!((due, page.next_due), (vec![after(2), after(3), after(4)], Some(after(5))));
+    let held = page.deliveries.iter().map(|delivery| delivery.key).collect();
+    let page = queue.claim(Claim { held, ..wanted.clone() }).await.unwrap();
+    assert_eq!((page.deliveries.len(), page.next_due), (1, Some(after(200))));
+    let last = page.deliveries[0].key;
+    assert_eq!(queue.settle(vec![settlement(last, 7, Settled::Delivered)]).await.unwrap(), 0);
+    assert_eq!(
+        queue.claim(Claim { parked: true, ..claim_of("ops", 1) }).await.unwrap().next_due,
+        Some(after(2))
+    );
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
-use aquarium_delivery::{DeliveryId, EventId, Outcome, Timestamp, WebhookName};
+use aquarium_delivery::{DeliveryId, EventId, Order, Outcome, Subject, Timestamp, WebhookName};
 use aquarium_queue::sqlite::{self, Options, Sqlite, Threads};
 use aquarium_queue::{
     Accepted, Attempt, Claim, Commits, Delivery, Idempotency, Key, NewEvent, Page, Queue, Settled,
@@ -42,6 +42,7 @@ pub(crate) fn event(number: u64, at: u64, webhooks: &[&str]) -> NewEvent {
         delivery: DeliveryId::new(NOW, random(number * 1_000 + index as u64)),
         webhook: webhook(name),
         skipped: false,
+        order: Order::None,
     };
     NewEvent {
         id: EventId::new(NOW, random(number)),
@@ -49,9 +50,17 @@ pub(crate) fn event(number: u64, at: u64, webhooks: &[&str]) -> NewEvent {
         kind: "test".into(),
         accepted_at: after(at),
         body: Bytes::from(format!("{{\"number\":{number}}}")),
+        subjects: Vec::new(),
         targets: webhooks.iter().enumerate().map(target).collect(),
         watcher: None,
     }
+}
+
+/// The same about these subjects, for webhooks with this order.
+pub(crate) fn ordered(mut event: NewEvent, order: Order, subjects: &[u64]) -> NewEvent {
+    event.subjects = subjects.iter().map(|subject| Subject::from_bits(*subject)).collect();
+    event.targets.iter_mut().for_each(|target| target.order = order);
+    event
 }
 
 pub(crate) fn submission(events: Vec<NewEvent>) -> Submission {
@@ -79,7 +88,14 @@ pub(crate) async fn accept(
 }
 
 pub(crate) fn claim_of(name: &str, at: u64) -> Claim {
-    Claim { webhook: webhook(name), now: after(at), limit: 100, bytes: 1_000_000, held: HashSet::new() }
+    Claim {
+        webhook: webhook(name),
+        now: after(at),
+        limit: 100,
+        bytes: 1_000_000,
+        held: HashSet::new(),
+        parked: false,
+    }
 }
 
 pub(crate) async fn claim(queue: &impl Queue, name: &str, at: u64) -> Page {
@@ -102,7 +118,7 @@ pub(crate) fn answered(status: u16) -> Outcome {
 
 pub(crate) fn settlement(delivery: Key, at: u64, state: Settled) -> Settlement {
     let attempt = Some(attempt(1, answered(500)));
-    Settlement { delivery, at: after(at), attempt, state }
+    Settlement { delivery, at: after(at), attempt, state, ordered: true }
 }
 
 pub(crate) fn ids(deliveries: &[Delivery]) -> Vec<DeliveryId> {

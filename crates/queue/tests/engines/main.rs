@@ -28,6 +28,9 @@ macro_rules! contract {
                 a_suspension_is_remembered_until_it_is_resumed
                 attempts_are_recorded_with_what_they_came_to
                 purging_removes_what_is_settled_and_old_and_nothing_else
+                behind_a_pending_delivery_about_the_same_others_are_parked
+                in_line_for_a_webhook_one_is_free_at_a_time
+                who_wants_no_order_gets_what_is_parked_too
                 many_accepts_at_once_are_all_stored
             );
         }

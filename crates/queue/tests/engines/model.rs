@@ -3,21 +3,22 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use aquarium_delivery::{DeliveryId, Exhaustion};
+use aquarium_delivery::{DeliveryId, Exhaustion, Order};
 use aquarium_queue::{
     Accepted, Claim, Commits, Delivery, Error, Key, NewEvent, Page, Queue, Settled, memory,
 };
 use proptest::prelude::*;
+use tokio::sync::mpsc;
 
-use crate::fixture::{after, claim_of, event, keyed, open_sqlite, settlement, submission, webhook};
+use crate::fixture::{after, claim_of, event, keyed, open_sqlite, ordered, settlement, submission, webhook};
 
 const WEBHOOKS: [&str; 3] = ["a", "b", "c"];
 
 #[derive(Debug, Clone)]
 enum Operation {
-    Accept { webhooks: Vec<usize>, skip: bool, key: Option<(u8, u8)> },
+    Accept { webhooks: Vec<usize>, skip: bool, key: Option<(u8, u8)>, order: Order, subjects: Vec<u64> },
     Settle { which: prop::sample::Index, how: u8, delay: u64 },
-    Claim { webhook: usize, limit: usize, bytes: usize, hold: usize },
+    Claim { webhook: usize, limit: usize, bytes: usize, hold: usize, parked: bool },
     Resume { webhook: usize },
     Purge { age: u64, configured: usize },
     Reopen,
@@ -26,13 +27,19 @@ enum Operation {
 
 fn operation() -> impl Strategy<Value = Operation> {
     let webhooks = prop::sample::subsequence(vec![0_usize, 1, 2], 0..=3);
+    let order = prop::sample::select(vec![Order::None, Order::Fifo, Order::Entity, Order::Entity]);
+    let subjects = prop::sample::subsequence(vec![7_u64, 8, u64::MAX], 0..=3);
     prop_oneof![
-        4 => (webhooks, prop::bool::weighted(0.1), prop::option::weighted(0.3, (0_u8..4, 0_u8..2)))
-            .prop_map(|(webhooks, skip, key)| Operation::Accept { webhooks, skip, key }),
+        4 => (webhooks, prop::bool::weighted(0.1), prop::option::weighted(0.3, (0_u8..4, 0_u8..2)), order, subjects)
+            .prop_map(|(webhooks, skip, key, order, subjects)| {
+                Operation::Accept { webhooks, skip, key, order, subjects }
+            }),
         4 => (any::<prop::sample::Index>(), 0_u8..5, 0_u64..50)
             .prop_map(|(which, how, delay)| Operation::Settle { which, how, delay }),
-        3 => (0_usize..3, 0_usize..6, 0_usize..60, 0_usize..4)
-            .prop_map(|(webhook, limit, bytes, hold)| Operation::Claim { webhook, limit, bytes, hold }),
+        3 => (0_usize..3, 0_usize..6, 0_usize..60, 0_usize..4, any::<bool>())
+            .prop_map(|(webhook, limit, bytes, hold, parked)| {
+                Operation::Claim { webhook, limit, bytes, hold, parked }
+            }),
         1 => (0_usize..3).prop_map(|webhook| Operation::Resume { webhook }),
         1 => (0_u64..60, 0_usize..4).prop_map(|(age, configured)| Operation::Purge { age, configured }),
         1 => Just(Operation::Reopen),
@@ -108,10 +115,11 @@ async fn compare(operations: Vec<Operation>) {
     let mut now = 0;
     for (number, operation) in (1..).zip(operations) {
         match operation {
-            Operation::Accept { webhooks, skip, key } => {
+            Operation::Accept { webhooks, skip, key, order, subjects } => {
                 let names: Vec<_> = webhooks.iter().map(|index| WEBHOOKS[*index]).collect();
                 let new = || {
-                    let mut new = event(number, now, &names);
+                    let mut new = ordered(event(number, now, &names), order, &subjects);
+                    new.watcher = Some(mpsc::channel(9).0);
                     new.targets.iter_mut().for_each(|target| target.skipped = skip);
                     new
                 };
@@ -126,24 +134,22 @@ async fn compare(operations: Vec<Operation>) {
                 let pending = |page: Seen| page.0.into_iter().map(|(id, ..)| id).collect::<Vec<_>>();
                 let mut ids = Vec::new();
                 for name in WEBHOOKS {
-                    ids.extend(pending(model.claim(claim_of(name, u64::from(u32::MAX)), 0).await));
+                    // Whatever is parked may be settled too: it was sent without order.
+                    let all = Claim { parked: true, ..claim_of(name, u64::from(u32::MAX)) };
+                    ids.extend(pending(model.claim(all, 0).await));
                 }
                 if ids.is_empty() {
                     continue;
                 }
                 let id = *which.get(&ids);
-                for (queue, key) in [(0, durable.keys[&id]), (1, model.keys[&id])] {
-                    let settlement = settlement(key, now, settled(how, now, delay));
-                    match queue {
-                        0 => durable.queue.settle(vec![settlement]).await.unwrap(),
-                        _ => model.queue.settle(vec![settlement]).await.unwrap(),
-                    }
-                }
+                let settling = |key| vec![settlement(key, now, settled(how, now, delay))];
+                let released = durable.queue.settle(settling(durable.keys[&id])).await.unwrap();
+                assert_eq!(released, model.queue.settle(settling(model.keys[&id])).await.unwrap());
                 let recorded = durable.queue.record(durable.keys[&id]).await.unwrap();
                 assert_eq!(recorded, model.queue.record(model.keys[&id]).await.unwrap());
             }
-            Operation::Claim { webhook, limit, bytes, hold } => {
-                let claim = Claim { limit, bytes, ..claim_of(WEBHOOKS[webhook], now) };
+            Operation::Claim { webhook, limit, bytes, hold, parked } => {
+                let claim = Claim { limit, bytes, parked, ..claim_of(WEBHOOKS[webhook], now) };
                 assert_eq!(durable.claim(claim.clone(), hold).await, model.claim(claim, hold).await);
             }
             Operation::Resume { webhook: index } => {

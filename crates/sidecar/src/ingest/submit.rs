@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use aquarium_config::{Config, Organization};
-use aquarium_delivery::{DeliveryId, EventId, Timestamp};
+use aquarium_delivery::{DeliveryId, EventId, Order, Subject, Timestamp};
 use aquarium_dispatch::{Chance, Clock};
-use aquarium_event::{Refusal, check};
+use aquarium_event::{Entity, EntityKey, Refusal, check};
 use aquarium_queue::{
     Accepted, Error, Idempotency, NewEvent, Queue, Receipt, ReceiptEntry, Report, Submission, Target,
 };
@@ -82,11 +82,14 @@ impl Draft<'_> {
             delivery: DeliveryId::new(now, self.chance.bytes()),
             webhook: webhook.name.clone(),
             skipped: !webhook.active,
+            order: webhook.order,
         });
         let targets: Vec<_> = targets.collect();
+        let by_entity = targets.iter().any(|target| target.order == Order::Entity);
+        let subjects = envelope.entity.filter(|_| by_entity).map(subjects).unwrap_or_default();
         let (project, kind) = (envelope.project.into_owned(), envelope.kind.to_name());
         let id = EventId::new(now, self.chance.bytes());
-        Ok(NewEvent { id, project, kind, accepted_at: now, body, targets, watcher: None })
+        Ok(NewEvent { id, project, kind, accepted_at: now, body, subjects, targets, watcher: None })
     }
 
     fn drafted(&self, events: Vec<NewEvent>, idempotency: Option<Idempotency>, batch: bool) -> Drafted {
@@ -94,6 +97,19 @@ impl Draft<'_> {
         let submission = Submission { organization: self.organization.name.clone(), events, idempotency };
         Drafted { submission, receipts, batch }
     }
+}
+
+/// What an event is about, each thing once: the entities that have an id. An issue is the same whether it comes alone or
+/// with others.
+fn subjects(entity: Entity<'_>) -> Vec<Subject> {
+    let kind = match entity.key {
+        EntityKey::Issues => EntityKey::Issue,
+        key => key,
+    };
+    let mut subjects: Vec<_> = entity.ids().iter().map(|id| Subject::of(kind.as_str(), id)).collect();
+    subjects.sort_unstable();
+    subjects.dedup();
+    subjects
 }
 
 fn idempotency(key: Option<String>, body: &Bytes) -> Option<Idempotency> {

@@ -9,10 +9,10 @@ use aquarium_delivery::{EventId, Exhaustion, Outcome, WebhookName};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
 use super::super::schema::{MAX_DELIVERIES, NO_ATTEMPT, code, first_delivery_of, stored, unsigned};
-use super::{Command, Purge};
+use super::{Command, Purge, order};
 use crate::{
-    Accepted, Attempt, Delivery, Error, Idempotency, Key, NewEvent, Purged, Receipt, ReceiptEntry, Settled,
-    Settlement, Submission,
+    Accepted, Attempt, Delivery, Error, Idempotency, Key, NewEvent, PARKED, Purged, Receipt, ReceiptEntry,
+    Settled, Settlement, Submission,
 };
 
 /// Names whose row numbers are remembered; when there are more, all are looked up anew.
@@ -56,8 +56,8 @@ impl<'c> Statements<'c> {
             )?,
             insert_delivery: connection.prepare(
                 "INSERT INTO deliveries
-                 (key, id, webhook, state, attempts, due_at, settled_at, started_at, duration, status)
-                 VALUES (?, ?, ?, ?, 0, ?5, ?5, ?5, ?, ?)",
+                 (key, id, webhook, state, attempts, due_at, settled_at, started_at, duration, status, subjects)
+                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?6, ?7, ?8, ?9)",
             )?,
             settle_attempted: connection.prepare(
                 "UPDATE deliveries SET state = ?2, due_at = ?3, settled_at = ?4,
@@ -97,10 +97,11 @@ impl<'c> Tables<'c> {
             match command {
                 Command::Accept(job) => job.answer = Some(self.accept(&mut job.input, &mut offers)?),
                 Command::Settle(job) => {
+                    let mut released = 0;
                     for settlement in &job.input {
-                        self.settle(settlement)?;
+                        released += self.settle(settlement)?;
                     }
-                    job.answer = Some(Ok(()));
+                    job.answer = Some(Ok(released));
                 }
                 Command::Resume(job) => job.answer = Some(self.resume(&job.input).map(Ok)?),
                 Command::Purge(job) => job.answer = Some(self.purge(&job.input).map(Ok)?),
@@ -179,17 +180,23 @@ impl<'c> Tables<'c> {
         for (key, target) in (first_delivery_of(event_key)..).zip(&event.targets) {
             let webhook = self.webhook(&target.webhook)?;
             let state = if target.skipped { code::SKIPPED } else { code::PENDING };
+            let subjects = event.subjects_of(target);
+            let parked =
+                !subjects.is_empty() && !order::line_up(self.connection, webhook, stored(key), subjects)?;
             self.statements.insert_delivery.execute(params![
                 stored(key),
                 target.delivery.as_bytes(),
                 webhook,
                 state,
+                if parked { stored(PARKED.as_millis()) } else { accepted_at },
                 accepted_at,
                 duration,
-                status
+                status,
+                order::encode(subjects)
             ])?;
-            if !target.skipped {
-                offers.push(Delivery::fresh(&event, Key(event_key), target, Key(key)));
+            // Nobody need know of what cannot be sent yet, but somebody may be waiting to hear of it.
+            if !target.skipped && (!parked || event.watcher.is_some()) {
+                offers.push(Delivery::fresh(&event, Key(event_key), target, Key(key), parked));
             }
         }
         Ok(())
@@ -224,7 +231,8 @@ impl<'c> Tables<'c> {
         Ok(Some(Ok(Accepted::Repeated(receipts.collect::<Result<_, _>>()?))))
     }
 
-    fn settle(&mut self, settlement: &Settlement) -> rusqlite::Result<()> {
+    /// Returns how many parked deliveries are due now.
+    fn settle(&mut self, settlement: &Settlement) -> rusqlite::Result<usize> {
         let (at, delivery) = (stored(settlement.at.as_millis()), stored(settlement.delivery.0));
         let (state, due_at) = match &settlement.state {
             Settled::Delivered => (code::DELIVERED, at),
@@ -248,7 +256,7 @@ impl<'c> Tables<'c> {
                 )?
                 .execute(params![at, url, delivery])?;
         }
-        Ok(())
+        if settlement.releases() { order::release(self.connection, delivery) } else { Ok(0) }
     }
 
     /// Records the state that a delivery's last attempt led to, and the attempt. Most are told whole by the delivery's
@@ -330,6 +338,9 @@ impl<'c> Tables<'c> {
         let mut purged = Purged { more: events.len() == limit, ..Purged::default() };
         for event in &events {
             if let Some(abandoned) = abandoned_with(connection, *event, before, purge)? {
+                if abandoned > 0 {
+                    order::abandon(connection, deliveries_of(*event))?;
+                }
                 forget(connection, *event)?;
                 purged.events += 1;
                 purged.abandoned += abandoned;

@@ -7,7 +7,7 @@
 //!   of the last commits, so that one caller at a time is never held up, and for [`URGENT`] at the most.
 //! * A settlement is not: nobody waits for it, and should the process be killed before it is recorded then the delivery
 //!   is made twice, which it may be anyway. It waits until there are [`MANY`], or for [`UNHURRIED`]; commits of accepts
-//!   that come before pass it over.
+//!   that come before pass it over. One that others may have waited for is urgent all the same.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};

@@ -89,7 +89,8 @@ impl World {
 
     fn is_behind(&self, key: Key, subjects: &[u64]) -> bool {
         let mut earlier = self.pending.range(..key);
-        earlier.any(|(_, other)| other.subjects.iter().any(|subject| subjects.contains(subject)))
+        !subjects.is_empty()
+            && earlier.any(|(_, other)| other.subjects.iter().any(|subject| subjects.contains(subject)))
     }
 
     fn switch(&mut self, active: bool) {
@@ -191,8 +192,7 @@ impl World {
         if let Settled::Retry(at) = state {
             let pending = self.pending.get_mut(&key).unwrap();
             (pending.due, pending.attempts) = (at, attempt.map_or(0, |attempt| attempt.number));
-        } else {
-            self.pending.remove(&key);
+        } else if self.pending.remove(&key).is_some_and(|gone| !gone.subjects.is_empty()) {
             let parked = self.pending.iter().filter(|(_, pending)| pending.due == PARKED);
             let free = parked.filter(|(key, pending)| !self.is_behind(**key, &pending.subjects));
             let free: Vec<_> = free.map(|(key, _)| *key).collect();
@@ -243,7 +243,7 @@ impl World {
 const ORDERS: [Order; 3] = [Order::None, Order::Fifo, Order::Entity];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost_or_sent_twice_or_overtaken_however_offers_pages_records_and_restarts_meet(

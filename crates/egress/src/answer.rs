@@ -1,9 +1,10 @@
 //! What came of a request that was handed to a connection.
 
-use aquarium_delivery::Failure;
+use aquarium_delivery::{Failure, FailureKind};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
+use crate::failure::timed_out;
 use crate::{MAX_EXCERPT, MAX_RESPONSE_BODY};
 
 /// A request that got no answer.
@@ -13,7 +14,7 @@ pub(crate) enum Unanswered {
     GivenBack {
         failure: Failure,
         /// Its headers, unless they are gone.
-        headers: Option<HeaderMap>,
+        headers: Option<Box<HeaderMap>>,
     },
     /// The connection had been used before, and ended before a byte of an answer came: most likely the other side closed
     /// it when nothing was on it, and the request met that. Or the other side says that it did not look at the request.
@@ -21,6 +22,13 @@ pub(crate) enum Unanswered {
     Unheard(Failure),
     /// Anything else: it may have been acted on.
     Failed(Failure),
+}
+
+impl Unanswered {
+    /// The deadline has passed.
+    pub(crate) fn too_late() -> Self {
+        Self::Failed(timed_out(FailureKind::ResponseTimeout, "no answer"))
+    }
 }
 
 /// How the reading of a body ended.
@@ -32,6 +40,13 @@ pub(crate) enum Ended {
     Oversized,
     /// It broke off, or did not end in time.
     Failed(Failure),
+}
+
+impl Ended {
+    /// The deadline has passed.
+    pub(crate) fn too_late() -> Self {
+        Self::Failed(timed_out(FailureKind::BodyTimeout, "the answer's body did not end"))
+    }
 }
 
 /// The start of a body, and how long it is so far.

@@ -1,7 +1,8 @@
 //! One attempt under way.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::mem;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -25,7 +26,7 @@ const MOST_GIVEN_BACK: u32 = 8;
 /// An attempt under way.
 pub(crate) struct Attempt<'a> {
     pub(crate) endpoint: &'a Endpoint,
-    pub(crate) message: Message,
+    pub(crate) message: &'a Message,
     /// When it ends if there is no connection by then.
     pub(crate) connect_deadline: Instant,
     pub(crate) phases: Phases,
@@ -42,12 +43,12 @@ impl Attempt<'_> {
         mut deadline: Pin<&mut Sleep>,
     ) -> Option<Outcome> {
         let (mut given_back, mut fresh) = (0, false);
-        let mut unsent: Option<HeaderMap> = None;
+        // Those of the request, as long as it is with nobody.
+        let mut headers = HeaderMap::new();
         loop {
-            let headers = match unsent.take() {
-                Some(headers) => headers,
-                None => request::headers(self.endpoint, &self.message).await,
-            };
+            if headers.is_empty() {
+                headers = request::headers(self.endpoint, self.message).await;
+            }
             let way = egress.way();
             let connection = match self.connection(&way, fresh, revoked.as_mut()).await? {
                 Ok(connection) => connection,
@@ -56,15 +57,15 @@ impl Attempt<'_> {
             // From here on there is no waiting until the request is handed over: `revoked` was looked at last.
             let unanswered = match connection {
                 Connection::Http1(http1) => {
-                    self.over_http1(http1, headers, &way.pool, deadline.as_mut()).await
+                    self.over_http1(http1, &mut headers, &way.pool, deadline.as_mut()).await
                 }
-                Connection::Http2(slot) => self.over_http2(slot, headers, deadline.as_mut()).await,
+                Connection::Http2(slot) => self.over_http2(slot, &mut headers, deadline.as_mut()).await,
             };
             match unanswered {
                 Ok(outcome) => return Some(outcome),
-                Err(Unanswered::GivenBack { headers, .. }) if given_back < MOST_GIVEN_BACK => {
+                Err(Unanswered::GivenBack { headers: unsent, .. }) if given_back < MOST_GIVEN_BACK => {
                     given_back += 1;
-                    unsent = headers;
+                    headers = unsent.map(|unsent| *unsent).unwrap_or_default();
                 }
                 Err(Unanswered::Unheard(_)) if !fresh => fresh = true,
                 Err(
@@ -105,20 +106,26 @@ impl Attempt<'_> {
     async fn over_http1(
         &mut self,
         mut http1: Box<Http1>,
-        headers: HeaderMap,
+        headers: &mut HeaderMap,
         pool: &Arc<Pool>,
         mut deadline: Pin<&mut Sleep>,
     ) -> Result<Outcome, Unanswered> {
         let handed_over = Instant::now();
-        let body = self.message.body.clone();
-        let response = http1.exchange(self.endpoint, headers, body, deadline.as_mut()).await?;
-        let (answered, body) = self.answered(handed_over, response);
+        let (headers, body) = (mem::take(headers), self.message.body.clone());
+        let response = {
+            let mut sending = pin!(http1.hand_over(self.endpoint, headers, body));
+            poll_fn(|cx| http1.poll_answer(cx, sending.as_mut(), deadline.as_mut())).await?
+        };
+        let (answered, mut body) = self.answered(handed_over, response);
         let ended = match body.is_end_stream() {
             true => Ended::Whole,
-            false => http1.read(body, &mut self.excerpt, deadline).await,
+            false => {
+                let excerpt = &mut self.excerpt;
+                poll_fn(|cx| http1.poll_body(cx, &mut body, excerpt, deadline.as_mut())).await
+            }
         };
         let now = Instant::now();
-        if matches!(ended, Ended::Whole) && http1.is_usable() {
+        if matches!(ended, Ended::Whole) && http1.is_ready() {
             pool.put(&self.endpoint.origin, http1, now);
         }
         Ok(self.conclude(answered, ended, handed_over, now))
@@ -126,15 +133,18 @@ impl Attempt<'_> {
 
     async fn over_http2(
         &mut self,
-        mut slot: Slot,
-        headers: HeaderMap,
+        slot: Slot,
+        headers: &mut HeaderMap,
         mut deadline: Pin<&mut Sleep>,
     ) -> Result<Outcome, Unanswered> {
         let handed_over = Instant::now();
-        let body = self.message.body.clone();
-        let response = slot.exchange(self.endpoint, headers, body, deadline.as_mut()).await?;
-        let (answered, body) = self.answered(handed_over, response);
-        let ended = http2::read(body, &mut self.excerpt, deadline).await;
+        let (headers, body) = (mem::take(headers), self.message.body.clone());
+        // What is sent lives as long as the answer is read: dropped, it would be called off.
+        let mut sent = slot.hand_over(self.endpoint, headers, body)?;
+        let response = poll_fn(|cx| sent.poll_answer(cx, deadline.as_mut())).await?;
+        let (answered, mut body) = self.answered(handed_over, response);
+        let excerpt = &mut self.excerpt;
+        let ended = poll_fn(|cx| http2::poll_body(cx, &mut body, excerpt, deadline.as_mut())).await;
         Ok(self.conclude(answered, ended, handed_over, Instant::now()))
     }
 

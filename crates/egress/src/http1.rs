@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use aquarium_delivery::FailureKind;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::Full;
@@ -22,7 +21,7 @@ use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
 use crate::answer::{Ended, Excerpt, Unanswered};
-use crate::failure::{broken_off, classify, timed_out};
+use crate::failure::{broken_off, classify};
 use crate::transport::Transport;
 use crate::{Endpoint, MAX_RESPONSE_HEAD};
 
@@ -30,6 +29,9 @@ use crate::{Endpoint, MAX_RESPONSE_HEAD};
 /// 75 s (nginx): a little less than those, so that a request seldom meets a connection that is just being closed. Those
 /// that close much sooner (5 s: Apache, Node) say so in `Keep-Alive`, as a rule.
 pub(crate) const IDLE_LIFETIME: Duration = Duration::from_secs(50);
+
+/// What comes of a request that was handed over.
+type Sending = Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>>;
 
 /// A connection, with nothing or one request on it.
 #[derive(Debug)]
@@ -58,6 +60,12 @@ impl Http1 {
         self.lifetime
     }
 
+    /// Whether it can take another request right after one. It may have been closed since: that is looked at when it is
+    /// taken, or swept.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.connection.is_some() && (self.sender.is_ready() || self.is_usable())
+    }
+
     /// Whether it can take a request, as far as is known. Who asks is not woken when that changes, nor is who asked
     /// before.
     pub(crate) fn is_usable(&mut self) -> bool {
@@ -69,41 +77,42 @@ impl Http1 {
         self.connection.is_some() && self.sender.is_ready()
     }
 
+    /// Lets the connection do what it can. When it ends, it is dropped, which answers whatever is still on it.
     fn drive(&mut self, cx: &mut Context<'_>) {
-        drive(&mut self.connection, cx);
+        if let Some(connection) = &mut self.connection
+            && Pin::new(connection).poll(cx).is_ready()
+        {
+            self.connection = None;
+        }
     }
 
-    /// Hands a request over, and waits for the head of its answer.
-    pub(crate) async fn exchange(
+    /// Hands a request over. What it gives back is for [`Http1::poll_answer`].
+    pub(crate) fn hand_over(
         &mut self,
         endpoint: &Endpoint,
         headers: HeaderMap,
         body: Bytes,
-        mut deadline: Pin<&mut Sleep>,
-    ) -> Result<Response<Incoming>, Unanswered> {
+    ) -> impl Future<Output = Sending> + use<> {
         self.heard.store(false, Ordering::Relaxed);
-        let answered = {
-            let sending = self.sender.try_send_request(request(endpoint, headers, body));
-            // Only the connection can complete it, which is driven right here: it needs no waker, and no budget.
-            let mut sending = pin!(unconstrained(sending));
-            let connection = &mut self.connection;
-            poll_fn(|cx| {
-                drive(connection, cx);
-                if let Poll::Ready(answered) = sending.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-                {
-                    return Poll::Ready(Some(answered));
-                }
-                deadline.as_mut().poll(cx).map(|()| None)
-            })
-            .await
-        };
-        match answered {
-            Some(Ok(response)) => {
+        // Only the connection can complete it, which is driven right there: it needs no waker, and no budget.
+        unconstrained(self.sender.try_send_request(request(endpoint, headers, body)))
+    }
+
+    /// The head of the answer to the request that was handed over.
+    pub(crate) fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        sending: Pin<&mut impl Future<Output = Sending>>,
+        deadline: Pin<&mut Sleep>,
+    ) -> Poll<Result<Response<Incoming>, Unanswered>> {
+        self.drive(cx);
+        match sending.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(response)) => {
                 self.note(response.headers());
-                Ok(response)
+                Poll::Ready(Ok(response))
             }
-            Some(Err(error)) => Err(self.unanswered(error)),
-            None => Err(Unanswered::Failed(timed_out(FailureKind::ResponseTimeout, "no answer"))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.unanswered(error))),
+            Poll::Pending => deadline.poll(cx).map(|()| Err(Unanswered::too_late())),
         }
     }
 
@@ -113,7 +122,10 @@ impl Http1 {
         let failure = classify(&error);
         let unheard = self.reused && !self.heard.load(Ordering::Relaxed) && broken_off(&error);
         match unsent {
-            Some(request) => Unanswered::GivenBack { failure, headers: Some(request.into_parts().0.headers) },
+            Some(request) => {
+                let headers = Some(Box::new(request.into_parts().0.headers));
+                Unanswered::GivenBack { failure, headers }
+            }
             None if unheard => Unanswered::Unheard(failure),
             None => Unanswered::Failed(failure),
         }
@@ -128,45 +140,33 @@ impl Http1 {
     }
 
     /// Reads a body to its end, so that the connection can be used again, or until there is too much of it.
-    pub(crate) async fn read(
+    pub(crate) fn poll_body(
         &mut self,
-        mut body: Incoming,
+        cx: &mut Context<'_>,
+        body: &mut Incoming,
         excerpt: &mut Excerpt,
-        mut deadline: Pin<&mut Sleep>,
-    ) -> Ended {
-        poll_fn(|cx| {
-            let mut driven = false;
-            loop {
-                // Here as well: what is to come comes from the connection.
-                match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(Some(Ok(frame))) => {
-                        driven = false;
-                        if frame.data_ref().is_some_and(|data| !excerpt.add(data)) {
-                            return Poll::Ready(Ended::Oversized);
-                        }
-                    }
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Ended::Failed(classify(&error))),
-                    Poll::Ready(None) => return Poll::Ready(Ended::Whole),
-                    Poll::Pending if driven => break,
-                    Poll::Pending => {
-                        self.drive(cx);
-                        driven = true;
+        deadline: Pin<&mut Sleep>,
+    ) -> Poll<Ended> {
+        let mut driven = false;
+        loop {
+            // Here as well: what is to come comes from the connection.
+            match Pin::new(&mut *body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    driven = false;
+                    if frame.data_ref().is_some_and(|data| !excerpt.add(data)) {
+                        return Poll::Ready(Ended::Oversized);
                     }
                 }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Ended::Failed(classify(&error))),
+                Poll::Ready(None) => return Poll::Ready(Ended::Whole),
+                Poll::Pending if driven => break,
+                Poll::Pending => {
+                    self.drive(cx);
+                    driven = true;
+                }
             }
-            let late = || timed_out(FailureKind::BodyTimeout, "the answer's body did not end");
-            deadline.as_mut().poll(cx).map(|()| Ended::Failed(late()))
-        })
-        .await
-    }
-}
-
-/// Lets a connection do what it can. When it ends, it is dropped, which answers whatever is still on it.
-fn drive(connection: &mut Option<Connection<TokioIo<Transport>, Full<Bytes>>>, cx: &mut Context<'_>) {
-    if let Some(open) = connection
-        && Pin::new(open).poll(cx).is_ready()
-    {
-        *connection = None;
+        }
+        deadline.poll(cx).map(|()| Ended::too_late())
     }
 }
 

@@ -3,6 +3,8 @@
 //! It has one task, which ends with it. Requests go to the connection directly, and no more of them than the other side
 //! takes at a time: what has been handed over is on its way, and what has not can be withdrawn.
 
+mod exchange;
+
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,19 +12,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use aquarium_delivery::{Failure, FailureKind};
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
-use h2::{Ping, PingPong, Reason, RecvStream};
-use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, Method, Request, Response, Version};
+use h2::{Ping, PingPong};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::answer::{Ended, Excerpt, Unanswered};
-use crate::failure::{classify, timed_out};
 use crate::transport::Transport;
-use crate::{Endpoint, MAX_RESPONSE_BODY, MAX_RESPONSE_HEAD};
+use crate::{MAX_RESPONSE_BODY, MAX_RESPONSE_HEAD};
+pub(crate) use exchange::poll_body;
 
 /// How much of all answers together may be on its way unasked, in bytes.
 const CONNECTION_WINDOW: u32 = 256 * 1024;
@@ -199,98 +197,4 @@ impl Heartbeat {
         }
         Poll::Pending
     }
-}
-
-impl Slot {
-    /// Hands a request over, and waits for the head of its answer.
-    pub(crate) async fn exchange(
-        &mut self,
-        endpoint: &Endpoint,
-        headers: HeaderMap,
-        body: Bytes,
-        mut deadline: Pin<&mut Sleep>,
-    ) -> Result<Response<RecvStream>, Unanswered> {
-        let empty = body.is_empty();
-        let request = request(endpoint, headers, body.len());
-        let (mut response, mut stream) = match self.sender.send_request(request, empty) {
-            Ok(sent) => sent,
-            // Nobody but us could have made it wrong; otherwise the connection has just ended.
-            Err(error) if is_ours(&error) => return Err(Unanswered::Failed(wrong(&error))),
-            Err(error) => return Err(Unanswered::GivenBack { failure: classify(&error), headers: None }),
-        };
-        if !empty && let Err(error) = stream.send_data(body, true) {
-            return Err(self.unanswered(&error));
-        }
-        let answered = poll_fn(|cx| match Pin::new(&mut response).poll(cx) {
-            Poll::Ready(answered) => Poll::Ready(Some(answered)),
-            Poll::Pending => deadline.as_mut().poll(cx).map(|()| None),
-        });
-        match answered.await {
-            Some(Ok(response)) => Ok(response),
-            Some(Err(error)) => Err(self.unanswered(&error)),
-            None => Err(Unanswered::Failed(timed_out(FailureKind::ResponseTimeout, "no answer"))),
-        }
-    }
-
-    fn unanswered(&self, error: &h2::Error) -> Unanswered {
-        let failure = classify(error);
-        if error.is_go_away() && error.is_remote() {
-            // Streams that the other side has, or may have, begun with do not end like this (RFC 9113, section 6.8).
-            return Unanswered::GivenBack { failure, headers: None };
-        }
-        let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
-        if refused || (self.reused && error.is_io()) {
-            return Unanswered::Unheard(failure);
-        }
-        Unanswered::Failed(failure)
-    }
-}
-
-/// Reads a body to its end, or until there is too much of it.
-pub(crate) async fn read(
-    mut body: RecvStream,
-    excerpt: &mut Excerpt,
-    mut deadline: Pin<&mut Sleep>,
-) -> Ended {
-    poll_fn(|cx| {
-        while let Poll::Ready(next) = body.poll_data(cx) {
-            let data = match next {
-                Some(Ok(data)) => data,
-                // It is all that was wanted, said before the request was received whole (RFC 9113, section 8.1).
-                Some(Err(error)) if error.is_remote() && error.reason() == Some(Reason::NO_ERROR) => {
-                    return Poll::Ready(Ended::Whole);
-                }
-                Some(Err(error)) => return Poll::Ready(Ended::Failed(classify(&error))),
-                None => return Poll::Ready(Ended::Whole),
-            };
-            if !excerpt.add(&data) {
-                return Poll::Ready(Ended::Oversized);
-            }
-            // It fails when the stream has ended, which is told next.
-            let _ = body.flow_control().release_capacity(data.len());
-        }
-        let late = || timed_out(FailureKind::BodyTimeout, "the answer's body did not end");
-        deadline.as_mut().poll(cx).map(|()| Ended::Failed(late()))
-    })
-    .await
-}
-
-fn request(endpoint: &Endpoint, mut headers: HeaderMap, length: usize) -> Request<()> {
-    headers.remove(HOST);
-    headers.insert(CONTENT_LENGTH, length.into());
-    let mut request = Request::new(());
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = endpoint.uri.clone();
-    *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = headers;
-    request
-}
-
-/// Whether the request itself is what is wrong.
-fn is_ours(error: &h2::Error) -> bool {
-    !error.is_io() && !error.is_go_away() && !error.is_reset() && error.reason().is_none()
-}
-
-fn wrong(error: &h2::Error) -> Failure {
-    Failure { kind: FailureKind::Request, detail: error.to_string() }
 }

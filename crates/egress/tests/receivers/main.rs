@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod multiplexed;
+mod names;
 mod reconfiguration;
 mod reuse;
 mod withdrawal;

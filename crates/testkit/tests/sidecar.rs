@@ -23,7 +23,7 @@ async fn a_sidecar_is_started_signalled_restarted_and_killed() {
     assert!(sidecar.resident_bytes() > 100_000 && sidecar.open_files() >= 3);
     assert!(sidecar.cpu_time() < LONG);
 
-    sidecar.signal(Signal::HUP);
+    sidecar.signal(Signal::USR1);
     assert_eq!(sidecar.wait_for_log("reload", LONG).await, "reloaded");
     assert_eq!(sidecar.terminate(LONG).await.code(), Some(7));
 

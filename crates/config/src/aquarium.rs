@@ -12,8 +12,9 @@ use crate::delivery::Delivery;
 use crate::diagnostic::quote;
 use crate::document::{Table, Value};
 use crate::findings::Problem;
-use crate::reader::{MAX_FILE, Scope};
+use crate::reader::Scope;
 use crate::secret::{path, secret};
+use crate::tls::{Pem, read_certificates};
 use crate::value::{self, Bounds};
 use crate::webhook::Rules;
 use crate::{Admin, Egress, Engine, Ingest, Listen, Queue, Roots, Secret};
@@ -224,7 +225,6 @@ fn plain(network: IpNet) -> IpNet {
 }
 
 fn roots(value: Value<'_, '_>, scope: Scope<'_>) -> Option<Roots> {
-    const HEADER: &[u8] = b"-----BEGIN CERTIFICATE-----";
     if !value.inner.is_table() {
         return match value.text("\"native\", \"webpki\" or { file = \"…\" }")? {
             "native" => Some(Roots::Native),
@@ -242,22 +242,8 @@ fn roots(value: Value<'_, '_>, scope: Scope<'_>) -> Option<Roots> {
         table.missing("file", "the path of a PEM file");
     }
     table.finish();
-    let file = file?;
-    let path = path(&file, scope)?;
-    let shown = quote(&path.to_string_lossy());
-    let pem = match scope.reader.read(&path, MAX_FILE) {
-        Ok(pem) => pem,
-        Err(error) => {
-            file.report(file.problem(format!("cannot read file {shown}: {error}")));
-            return None;
-        }
-    };
-    if !pem.windows(HEADER.len()).any(|window| window == HEADER) {
-        let message = format!("file {shown} holds no certificate");
-        file.report(file.problem(message).accepted("PEM: -----BEGIN CERTIFICATE-----"));
-        return None;
-    }
-    Some(Roots::File { path, pem: pem.as_slice().into() })
+    let Pem { path, pem } = read_certificates(&file?, scope)?;
+    Some(Roots::File { path, pem })
 }
 
 /// The known types; none if some could not be read.

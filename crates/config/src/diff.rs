@@ -64,6 +64,8 @@ pub enum Change {
     Events,
     /// Its own headers.
     Headers,
+    /// What is special about its TLS sessions: an authority, a certificate, a key.
+    Tls,
     /// The time for one attempt.
     Timeout,
     /// The time for connecting.
@@ -161,6 +163,7 @@ impl fmt::Display for Change {
             Change::Url => "new url",
             Change::Events => "new events",
             Change::Headers => "new headers",
+            Change::Tls => "new tls",
             Change::Timeout => "new timeout",
             Change::ConnectTimeout => "new connect_timeout",
             Change::Concurrency => "new concurrency",
@@ -249,6 +252,7 @@ fn webhook(old: &Webhook, new: &Webhook) -> Vec<Change> {
         events,
         active,
         headers,
+        tls,
         timeout,
         connect_timeout,
         concurrency,
@@ -263,6 +267,7 @@ fn webhook(old: &Webhook, new: &Webhook) -> Vec<Change> {
         (Change::Url, *url != old.url),
         (Change::Events, *events != old.events),
         (Change::Headers, *headers != old.headers),
+        (Change::Tls, *tls != old.tls),
         (Change::Timeout, *timeout != old.timeout),
         (Change::ConnectTimeout, *connect_timeout != old.connect_timeout),
         (Change::Concurrency, *concurrency != old.concurrency),

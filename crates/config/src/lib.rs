@@ -59,6 +59,7 @@ mod signing_key;
 mod source;
 mod succession;
 mod syntax;
+mod tls;
 mod types;
 mod value;
 mod webhook;
@@ -71,6 +72,7 @@ pub use locate::{NoSecretFile, secret_file};
 pub use secret::{InvalidSecret, Secret, SecretKind};
 pub use signing_key::{InvalidSigningKey, SigningKey};
 pub use source::{Fs, Memory, Source};
+pub use tls::{ClientCertificate, Pem, PrivateKey, Tls};
 pub use types::{
     Admin, Config, Egress, Engine, Header, Ingest, Listen, Organization, Project, Queue, Roots, Subscription,
     Webhook,

@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use url::Url;
 
-use crate::{Secret, SigningKey};
+use crate::{Secret, SigningKey, Tls};
 
 /// A configuration that was found to be valid.
 #[derive(Debug, Clone, PartialEq)]
@@ -217,6 +217,8 @@ pub struct Webhook {
     pub active: bool,
     /// Headers that each request has besides the sender's own, ordered by name.
     pub headers: Vec<Header>,
+    /// What is special about its TLS sessions.
+    pub tls: Tls,
     /// The time for one attempt, from resolving the name to the end of the answer.
     pub timeout: Duration,
     /// The part of it that connecting may take; never more than `timeout`.

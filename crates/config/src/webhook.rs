@@ -12,6 +12,7 @@ use crate::document::Value;
 use crate::endpoint::endpoint;
 use crate::headers::headers;
 use crate::reader::Scope;
+use crate::tls::tls;
 use crate::{Subscription, Webhook};
 
 /// The most entries of `events`: more than there can be event types.
@@ -52,6 +53,7 @@ pub(crate) fn webhook(
     };
     let active = table.read("active", true, Value::flag);
     let headers = table.take("headers").and_then(|value| headers(value, scope)).unwrap_or_default();
+    let tls = table.take("tls").and_then(|value| tls(value, url.as_ref(), scope)).unwrap_or_default();
     let Delivery { timeout, connect_timeout, concurrency, schedule, breaker_failures, rate_limit, order } =
         Delivery::read(&mut table, &rules.delivery);
     table.finish();
@@ -61,6 +63,7 @@ pub(crate) fn webhook(
         events: events?,
         active,
         headers,
+        tls,
         timeout,
         connect_timeout,
         concurrency,

@@ -19,6 +19,7 @@ use http::header::{HeaderValue, InvalidHeaderValue};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
+use crate::endpoint::endpoint;
 use crate::lane::{Item, Made};
 use crate::runner::Shared;
 use crate::{Reserved, Sender};
@@ -27,16 +28,14 @@ use crate::{Reserved, Sender};
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     webhook: Arc<Webhook>,
-    /// None if no request can be made from its URL.
+    /// None if no request can be made to it.
     endpoint: Option<Arc<Endpoint>>,
 }
 
 impl Target {
     pub(crate) fn new(webhook: Arc<Webhook>) -> Self {
-        let headers = webhook.headers.iter().map(|header| (header.name.clone(), header.value.clone()));
-        let endpoint = Endpoint::new(webhook.url.as_str(), headers, webhook.timeout, webhook.connect_timeout);
-        let endpoint = endpoint
-            .inspect_err(|error| error!(webhook = %webhook.name, %error, "its URL cannot be requested"))
+        let endpoint = endpoint(&webhook)
+            .inspect_err(|error| error!(webhook = %webhook.name, %error, "nothing can be sent to it"))
             .ok();
         Self { endpoint: endpoint.map(Arc::new), webhook }
     }

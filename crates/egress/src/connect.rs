@@ -10,7 +10,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use aquarium_delivery::{Failure, FailureKind};
-use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -21,7 +20,7 @@ use crate::http1::Http1;
 use crate::http2::Http2;
 use crate::pool::{Connection, Opening};
 use crate::resolve::Resolve;
-use crate::tls::HTTP_2;
+use crate::tls::{HTTP_2, Sessions};
 use crate::transport::{Stream, Transport};
 use crate::{Blocked, Guard, Phases};
 
@@ -33,7 +32,7 @@ const MAX_ADDRESSES: usize = 16;
 pub(crate) struct Connector {
     pub(crate) guard: Guard,
     pub(crate) resolver: Arc<dyn Resolve>,
-    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) sessions: Sessions,
 }
 
 impl Connector {
@@ -69,7 +68,10 @@ impl Connector {
             return http1(Stream::Clear(stream)).await;
         }
         let started = Instant::now();
-        let connector = TlsConnector::from(self.tls.clone());
+        let config = self.sessions.client_config(origin.tls.as_deref());
+        let connector = TlsConnector::from(
+            config.map_err(|error| Failure { kind: FailureKind::Tls, detail: error.to_string() })?,
+        );
         let stream =
             connector.connect(server_name(&origin.host)?, stream).await.map_err(|error| tls(&error))?;
         phases.tls = Some(started.elapsed());

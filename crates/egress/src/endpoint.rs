@@ -8,7 +8,7 @@ use http::Uri;
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT as USER_AGENT_HEADER};
 use http::uri::{PathAndQuery, Scheme};
 
-use crate::request;
+use crate::{Tls, request};
 
 /// How the sidecar names itself.
 pub const USER_AGENT: &str = concat!("aquarium-sidecar/", env!("CARGO_PKG_VERSION"));
@@ -32,6 +32,8 @@ pub(crate) struct Origin {
     pub(crate) encrypted: bool,
     pub(crate) host: Host,
     pub(crate) port: u16,
+    /// What is special about its TLS sessions.
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// A host, as a URL names it.
@@ -84,6 +86,13 @@ impl Endpoint {
         Ok(Self { path: path.into(), origin: Arc::new(origin), uri, headers: all, timeout, connect_timeout })
     }
 
+    /// The same endpoint, with TLS sessions of its own kind.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Arc<Tls>) -> Self {
+        Arc::make_mut(&mut self.origin).tls = Some(tls);
+        self
+    }
+
     /// Where its requests go.
     pub fn uri(&self) -> &Uri {
         &self.uri
@@ -109,7 +118,7 @@ impl Origin {
         }
         let host = Host::new(authority.host())?;
         let port = authority.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
-        Ok(Self { encrypted, host, port })
+        Ok(Self { encrypted, host, port, tls: None })
     }
 }
 
@@ -166,7 +175,7 @@ mod tests {
             ("http://a_b.example:8080/x", false, "a_b.example", 8080, "a_b.example:8080", "/x"),
         ] {
             let endpoint = endpoint(url).unwrap();
-            let expected = Origin { encrypted, host: Host::Name(host.into()), port };
+            let expected = Origin { encrypted, host: Host::Name(host.into()), port, tls: None };
             assert_eq!(*endpoint.origin, expected, "{url}");
             assert_eq!(
                 (endpoint.headers[HOST].to_str().unwrap(), endpoint.path.to_string()),

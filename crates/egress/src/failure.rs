@@ -4,14 +4,43 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 
 use aquarium_delivery::{Failure, FailureKind};
+use rustls::{CertificateError, OtherError};
 
 /// Names what went wrong on a connection.
 pub(crate) fn classify(error: &(dyn Error + 'static)) -> Failure {
     let chain = chain(error);
-    match chain.iter().find(|error| error.is::<rustls::Error>()) {
-        Some(found) => Failure { kind: FailureKind::Tls, detail: found.to_string() },
-        None => Failure { kind: FailureKind::Protocol, detail: innermost(&chain) },
+    match chain.iter().find_map(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(error) => Failure { kind: FailureKind::Tls, detail: tls(error) },
+        None => {
+            let detail = innermost(&chain);
+            // HTTP/2 keeps of an error no more than its text.
+            let alert = detail.strip_prefix("received fatal alert: ").map(alert);
+            let kind = if alert.is_some() { FailureKind::Tls } else { FailureKind::Protocol };
+            Failure { kind, detail: alert.unwrap_or(detail) }
+        }
     }
+}
+
+fn tls(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why))) => why.to_string(),
+        rustls::Error::AlertReceived(found) => alert(&format!("{found:?}")),
+        error => error.to_string(),
+    }
+}
+
+/// What the other side said when it ended the TLS session (RFC 8446, section 6.2).
+fn alert(name: &str) -> String {
+    let hint = match name {
+        "CertificateRequired" => {
+            ": it requires a client certificate (tls.certificate and tls.key of the webhook)"
+        }
+        "UnknownCA" | "BadCertificate" | "CertificateExpired" | "CertificateUnknown" | "AccessDenied" => {
+            ": it does not accept the client certificate (tls.certificate of the webhook)"
+        }
+        _ => "",
+    };
+    format!("the endpoint ended the TLS session with the alert {name}{hint}")
 }
 
 /// What was allowed for this has passed, and there is still no `what`.

@@ -15,7 +15,8 @@ use crate::attempt::Attempt;
 use crate::connect::Connector;
 use crate::pool::{Connection, Found, Pool};
 use crate::resolve::{Resolve, System};
-use crate::{Endpoint, Guard, Message, Roots, TlsError, tls};
+use crate::tls::Sessions;
+use crate::{Endpoint, Guard, Message, Roots, TlsError};
 
 /// The most that is read of an answer's body, in bytes. What goes beyond ends the connection.
 pub const MAX_RESPONSE_BODY: usize = 64 * 1024;
@@ -153,8 +154,8 @@ impl Egress {
 
 impl Way {
     fn new(options: Options, resolver: Arc<dyn Resolve>) -> Result<Self, TlsError> {
-        let tls = Arc::new(tls::client_config(&options.roots)?);
-        Ok(Self { connector: Connector { guard: options.guard, resolver, tls }, pool: Arc::default() })
+        let sessions = Sessions::new(&options.roots)?;
+        Ok(Self { connector: Connector { guard: options.guard, resolver, sessions }, pool: Arc::default() })
     }
 
     /// A connection, when there is none to take.

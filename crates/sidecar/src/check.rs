@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use aquarium_config::{Config, Fs, Subscription, Webhook, load};
 use serde_json::{Value, json};
 
-use crate::cli;
+use crate::{cli, reload};
 
 pub(crate) fn main(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
     let loaded = match load(&arguments.config, &Fs) {
@@ -25,6 +25,14 @@ pub(crate) fn main(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
         }
     };
     cli::report(&loaded.warnings)?;
+    if let Err(error) = reload::unusable(loaded.config.webhooks()) {
+        if arguments.json {
+            writeln!(anstream::stdout(), "{:#}", json!({ "valid": false, "errors": [error] }))?;
+        } else {
+            writeln!(anstream::stderr(), "error: {error}")?;
+        }
+        return Ok(ExitCode::from(cli::BAD_CONFIG));
+    }
     let mut stdout = anstream::stdout();
     if arguments.json {
         writeln!(stdout, "{:#}", as_json(&loaded.config))?;

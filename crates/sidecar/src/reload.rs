@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aquarium_config::reload::{FileWatch, Handle, Hints, Parts, Refused, Reloader, Target};
-use aquarium_config::{Config, Diff, Fs, Loaded, Roots};
-use aquarium_dispatch::Clock;
+use aquarium_config::{Config, Diff, Fs, Loaded, Roots, Webhook};
+use aquarium_dispatch::{Clock, endpoint};
 use aquarium_egress::{self as egress, Egress, Guard};
 use tokio::signal::unix::Signal;
 use tracing::{info, warn};
@@ -37,6 +37,8 @@ pub(crate) struct Outside {
 
 impl Target for Outside {
     async fn prepare(&mut self, next: &Config, diff: &Diff) -> Result<(), String> {
+        let changed = diff.added.iter().chain(diff.changed.iter().map(|changed| &changed.name));
+        unusable(changed.filter_map(|name| next.webhook(name)))?;
         if !diff.settings.iter().any(|setting| setting.starts_with("egress.")) {
             return Ok(());
         }
@@ -48,6 +50,17 @@ impl Target for Outside {
             Err(error) => Err(format!("egress: {error}")),
         }
     }
+}
+
+/// Refuses webhooks that no request could be made to.
+///
+/// # Errors
+/// What is wrong with the first of them, in words.
+pub(crate) fn unusable<'a>(webhooks: impl IntoIterator<Item = &'a Arc<Webhook>>) -> Result<(), String> {
+    webhooks.into_iter().try_for_each(|webhook| match endpoint(webhook) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{}: {error}", webhook.name)),
+    })
 }
 
 /// What a configuration says of the way out.

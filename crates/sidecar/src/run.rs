@@ -55,6 +55,10 @@ fn configuration(directory: &Path) -> anyhow::Result<Option<Loaded>> {
     match load(directory, &Fs) {
         Ok(loaded) => {
             cli::report(&loaded.warnings)?;
+            if let Err(error) = reload::unusable(loaded.config.webhooks()) {
+                eprintln!("error: {error}");
+                return Ok(None);
+            }
             Ok(Some(loaded))
         }
         Err(errors) => {

@@ -5,11 +5,13 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::random;
@@ -70,6 +72,36 @@ impl Authority {
         self.server(&["elsewhere.invalid"])
     }
 
+    /// A server with these names that speaks nothing newer than TLS 1.2.
+    ///
+    /// # Panics
+    /// If one of the names is none.
+    pub fn only_tls12(&self, names: &[&str]) -> ServerConfig {
+        let (certificate, key) = self.certified(&leaf(names));
+        serve(&[&rustls::version::TLS12], None, certificate.der().clone(), &key)
+    }
+
+    /// A server with these names that talks to nobody without a certificate of `clients`.
+    ///
+    /// # Panics
+    /// If one of the names is none.
+    pub fn requiring(&self, names: &[&str], clients: &Authority) -> ServerConfig {
+        let (certificate, key) = self.certified(&leaf(names));
+        let mut roots = RootCertStore::empty();
+        roots.add(clients.certificate.clone()).expect("an authority is a root");
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider());
+        let verifier = verifier.build().expect("there is a root");
+        serve(rustls::DEFAULT_VERSIONS, Some(verifier), certificate.der().clone(), &key)
+    }
+
+    /// A certificate for a client of this name, to be shown to a server that asks.
+    pub fn client_certificate(&self, name: &str) -> Shown {
+        let mut params = params(name, &[]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let (certificate, key) = self.certified(&params);
+        Shown { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
     /// A client that trusts this authority, and nobody else.
     pub fn client(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
@@ -82,10 +114,23 @@ impl Authority {
     }
 
     fn issue(&self, params: &CertificateParams) -> ServerConfig {
-        let key = key();
-        let certificate = params.signed_by(&key, &self.issuer).expect("the parameters are sound");
+        let (certificate, key) = self.certified(params);
         config(certificate.der().clone(), &key)
     }
+
+    fn certified(&self, params: &CertificateParams) -> (Certificate, KeyPair) {
+        let key = key();
+        (params.signed_by(&key, &self.issuer).expect("the parameters are sound"), key)
+    }
+}
+
+/// A client's certificate and its key, for files.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The certificate, in PEM form.
+    pub certificate: String,
+    /// Its private key, in PEM form.
+    pub key: String,
 }
 
 /// A server whose certificate no authority has issued.
@@ -120,11 +165,20 @@ fn params(common_name: &str, names: &[&str]) -> CertificateParams {
 }
 
 fn config(certificate: CertificateDer<'static>, key: &KeyPair) -> ServerConfig {
+    serve(rustls::DEFAULT_VERSIONS, None, certificate, key)
+}
+
+fn serve(
+    versions: &[&'static SupportedProtocolVersion],
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    certificate: CertificateDer<'static>,
+    key: &KeyPair,
+) -> ServerConfig {
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("ring has all of them")
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
         .with_single_cert(vec![certificate], key)
         .expect("the key belongs to the certificate");
     with_protocols(config, &["http/1.1"])

@@ -2,7 +2,7 @@
 
 use aquarium_config::{Change, SecretKind, diff};
 
-use super::{config, directory};
+use super::{config, directory, loaded};
 
 const OPS: &str = "[projects.p.webhooks.ops]\nurl = \"https://ops.example.com/\"\nevents = [\"test\"]\n";
 
@@ -70,6 +70,28 @@ fn what_became_of_a_signing_key_is_told_without_it() {
         assert_eq!(changes.to_string(), words);
         assert_eq!(changes.secrets[0].1, SecretKind::SigningKey);
     }
+}
+
+#[test]
+fn what_a_tls_session_needs_is_followed_and_a_key_is_not_told() {
+    const HEADER: &str = "-----BEGIN CERTIFICATE-----\n";
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nZq7\n-----END PRIVATE KEY-----\n";
+    let tls = "tls = { ca = { file = \"../ca.pem\" }, certificate = { file = \"../c.pem\" }, key = { file = \"../k.pem\" } }";
+    let one =
+        directory("", &format!("{OPS}{tls}")).file("ca.pem", HEADER).file("c.pem", HEADER).file("k.pem", KEY);
+    let inputs = loaded(&one).inputs;
+    for (file, content) in [("ca.pem", "a"), ("c.pem", "b"), ("k.pem", "c")] {
+        assert!(inputs.files().into_iter().any(|path| path.ends_with(file)), "{file} is watched");
+        let two = one.clone().file(file, format!("{HEADER}{KEY}{content}"));
+        let (one, two) = (config(&one), config(&two));
+        let changes = diff(&one, &two);
+        assert_eq!(changes.to_string(), "acme/p/ops: new tls", "{file}");
+        let said = format!("{one:?} {two:?} {changes:?}");
+        assert!(!said.contains("Zq7"), "{said}");
+    }
+    let config = config(&one);
+    let tls = &config.webhooks().next().unwrap().tls;
+    assert_eq!(tls.client.as_ref().unwrap().key.expose(), KEY.trim_end());
 }
 
 #[test]

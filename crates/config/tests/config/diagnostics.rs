@@ -313,6 +313,23 @@ organizations/acme.toml:5:64: header "X-A" is empty
 organizations/acme.toml:5:85: "X-B" must be a string, { file = "…" } or { env = "…" }, not an integer"#,
     ),
     (
+        r#"{OPS}tls = { ca = "ca.pem", certificate = { file = "../secrets/acme" }, kye = {} }"#,
+        r#"organizations/acme.toml:5:7: "key" is missing; accepted: { file = "…" }, { env = "…" }
+organizations/acme.toml:5:14: "ca" must be a table, not a string
+organizations/acme.toml:5:47: file "organizations/../secrets/acme" holds no certificate; accepted: PEM: -----BEGIN CERTIFICATE-----
+organizations/acme.toml:5:68: unknown key "kye"; did you mean "key"? accepted: ca, certificate, key"#,
+    ),
+    (
+        r#"{OPS}tls = { key = { file = "../secrets/acme" } }"#,
+        r#"organizations/acme.toml:5:7: "certificate" is missing; accepted: { file = "…" }
+organizations/acme.toml:5:24: file "organizations/../secrets/acme" holds no private key; accepted: PEM: -----BEGIN PRIVATE KEY-----, or that of an RSA or EC key"#,
+    ),
+    (
+        r#"{OPS}tls = { certificate = { file = "none" }, key = "-----BEGIN PRIVATE KEY-----" }"#,
+        r#"organizations/acme.toml:5:32: cannot read file "organizations/none": there is no such file
+organizations/acme.toml:5:48: "key" must not stand in the configuration itself; accepted: { file = "…" }, { env = "…" }"#,
+    ),
+    (
         r#"{OPS}headers = ["X-A: b"]"#,
         r#"organizations/acme.toml:5:11: "headers" must be a table, not an array"#,
     ),

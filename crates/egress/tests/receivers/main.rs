@@ -6,6 +6,7 @@ mod multiplexed;
 mod names;
 mod reconfiguration;
 mod reuse;
+mod sessions;
 mod withdrawal;
 
 use std::future::pending;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use aquarium_delivery::{DeliveryId, EventId, FailureKind, Outcome, RetryAfter, Timestamp};
 use aquarium_egress::{Egress, Endpoint, Guard, MAX_EXCERPT, Message, Options, Roots, Sent};
-use aquarium_testkit::certificates::{Authority, self_signed, with_protocols};
+use aquarium_testkit::certificates::{Authority, with_protocols};
 use aquarium_testkit::receiver::{Behaviour, Receiver};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version};
@@ -167,23 +168,6 @@ async fn what_prevents_a_connection_is_named() {
     assert_eq!(kind(&send(&egress, "http://no-such-host.invalid/").await), Some(FailureKind::Dns));
     for blocked in ["http://10.0.0.1/", "https://169.254.169.254/", "https://[::1]/", "http://1.1.1.1/"] {
         assert_eq!(kind(&send(&egress, blocked).await), Some(FailureKind::Blocked), "{blocked}");
-    }
-}
-
-#[tokio::test]
-async fn a_certificate_must_be_valid_for_the_host_and_from_a_trusted_authority() {
-    let authority = Authority::new();
-    let egress = egress(Roots::Pem(authority.pem().as_bytes().to_vec()));
-    let names = &["127.0.0.1"];
-    for (server, expected) in [
-        (authority.server(names), None),
-        (authority.expired(names), Some(FailureKind::Tls)),
-        (authority.wrong_host(), Some(FailureKind::Tls)),
-        (self_signed(names), Some(FailureKind::Tls)),
-    ] {
-        let receiver = Receiver::builder().tls(server).start().await;
-        let sent = send(&egress, &receiver.url("/")).await;
-        assert_eq!(kind(&sent), expected, "{:?}", sent.outcome);
     }
 }
 

@@ -11,6 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::delivery::Delivery;
 use crate::diagnostic::quote;
 use crate::document::{Table, Value};
+use crate::endpoint::proxy;
 use crate::findings::Problem;
 use crate::reader::Scope;
 use crate::secret::{path, secret};
@@ -170,9 +171,9 @@ fn egress(mut table: Table<'_, '_>, scope: Scope<'_>) -> (Egress, bool) {
     let allow = table.take("allow").and_then(networks).unwrap_or_default();
     let known = !table.findings.failed_since(before);
     let roots = table.take("roots").and_then(|value| roots(value, scope)).unwrap_or_default();
-    table.unavailable("proxy");
+    let proxy = table.take("proxy").and_then(|value| proxy(&value));
     table.finish();
-    (Egress { allow, roots }, known)
+    (Egress { allow, roots, proxy }, known)
 }
 
 fn networks(value: Value<'_, '_>) -> Option<Vec<IpNet>> {

@@ -206,6 +206,7 @@ fn settings(old: &Config, new: &Config, diff: &mut Diff) {
     note("queue.retention", old.queue.retention != new.queue.retention, false);
     note("egress.allow", old.egress.allow != new.egress.allow, true);
     note("egress.roots", old.egress.roots != new.egress.roots, true);
+    note("egress.proxy", old.egress.proxy != new.egress.proxy, true);
     note("events.custom", old.types != new.types, true);
 }
 

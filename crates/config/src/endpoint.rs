@@ -1,9 +1,10 @@
-//! Checks the URL of a webhook.
+//! Checks the URL of a webhook, or of the proxy.
 //!
 //! URLs are read as browsers read them (WHATWG), which is generous: `http://0x7f.1/` is `http://127.0.0.1/`. A
 //! configuration says what it means, so an address has to be spelt as one.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use url::{Host, Url};
@@ -68,6 +69,30 @@ pub(crate) fn endpoint(value: &Value<'_, '_>, allow: Option<&[IpNet]>) -> Option
             None
         }
     }
+}
+
+/// The proxy that a value names: `http://host:port`.
+pub(crate) fn proxy(value: &Value<'_, '_>) -> Option<Arc<str>> {
+    const ACCEPTED: &str = "http://host:port";
+    if value.inner.as_str().is_none_or(|text| text.contains('@')) {
+        value.mask();
+    }
+    let problem = match check(value.text("a URL")?, None) {
+        Err(Refused::Scheme) => value.problem("a proxy is spoken to by http://").accepted(ACCEPTED),
+        Err(refused) => value.problem(refused.to_string()).accepted(ACCEPTED),
+        Ok(url) if url.scheme() != "http" => {
+            value.problem("a proxy is spoken to by http://; what goes through it is encrypted all the same")
+        }
+        Ok(url) if url.path() != "/" || url.query().is_some() => {
+            value.problem("a proxy has no path and no query").accepted(ACCEPTED)
+        }
+        Ok(url) => {
+            let port = url.port_or_known_default().unwrap_or(80);
+            return url.host_str().map(|host| format!("http://{host}:{port}").into());
+        }
+    };
+    value.report(problem);
+    None
 }
 
 fn check(text: &str, allow: Option<&[IpNet]>) -> Result<Url, Refused> {

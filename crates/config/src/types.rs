@@ -133,6 +133,8 @@ pub struct Egress {
     pub allow: Vec<IpNet>,
     /// Whose certificates endpoints are trusted by.
     pub roots: Roots,
+    /// What requests go through, if not directly: `http://host:port`.
+    pub proxy: Option<Arc<str>>,
 }
 
 /// Whose certificates endpoints are trusted by.

@@ -79,6 +79,8 @@ failure_kinds! {
     Blocked = "address-not-allowed",
     /// No TCP connection came about.
     Connect = "connect",
+    /// The proxy that all requests go through could not be reached, or refused.
+    Proxy = "proxy",
     /// The TLS handshake failed.
     Tls = "tls",
     /// The deadline passed before there was a connection.

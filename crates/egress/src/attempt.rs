@@ -6,19 +6,19 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use aquarium_delivery::{Failure, FailureKind, Outcome, RetryAfter};
+use aquarium_delivery::{Failure, Outcome, RetryAfter};
 use http::header::{HeaderMap, RETRY_AFTER};
 use http::{Response, StatusCode};
 use hyper::body::Body;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::answer::{Ended, Excerpt, Unanswered};
-use crate::failure::timed_out;
+use crate::connect::Progress;
 use crate::http1::Http1;
 use crate::http2::{self, Slot};
 use crate::pool::{Connection, Pool};
 use crate::send::Way;
-use crate::{Egress, Endpoint, Message, Phases, request};
+use crate::{Egress, Endpoint, Message, request};
 
 /// How often an attempt goes to another connection, when the one that it was given to turns out to be closed.
 const MOST_GIVEN_BACK: u32 = 8;
@@ -29,7 +29,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) message: &'a Message,
     /// When it ends if there is no connection by then.
     pub(crate) connect_deadline: Instant,
-    pub(crate) phases: Phases,
+    pub(crate) progress: Progress,
     pub(crate) excerpt: Excerpt,
 }
 
@@ -91,14 +91,14 @@ impl Attempt<'_> {
             return Some(Ok(connection));
         }
         // It is rare, and large: it has its own place.
-        let connecting = Box::pin(way.connect(self.endpoint, fresh, &mut self.phases));
+        let connecting = Box::pin(way.connect(self.endpoint, fresh, &mut self.progress));
         // The order counts. A poll that sees the revocation does not come to a connection, so nothing is handed over.
         tokio::select! {
             biased;
             () = revoked => None,
             connected = connecting => Some(connected),
             () = sleep_until(self.connect_deadline) => {
-                Some(Err(timed_out(FailureKind::ConnectTimeout, "no connection")))
+                Some(Err(self.progress.too_late()))
             }
         }
     }
@@ -150,7 +150,7 @@ impl Attempt<'_> {
 
     /// The head of an answer is there.
     fn answered<B>(&mut self, handed_over: Instant, response: Response<B>) -> (Answered, B) {
-        self.phases.first_byte = Some(handed_over.elapsed());
+        self.progress.phases.first_byte = Some(handed_over.elapsed());
         let retry_after = response.headers().get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| RetryAfter::parse(value.as_bytes()));
         (Answered { status: response.status(), retry_after }, response.into_body())
@@ -158,8 +158,8 @@ impl Attempt<'_> {
 
     /// Its body has ended, one way or the other.
     fn conclude(&mut self, answered: Answered, ended: Ended, handed_over: Instant, now: Instant) -> Outcome {
-        self.phases.body =
-            self.phases.first_byte.map(|head| now.saturating_duration_since(handed_over + head));
+        self.progress.phases.body =
+            self.progress.phases.first_byte.map(|head| now.saturating_duration_since(handed_over + head));
         let Answered { status, retry_after } = answered;
         let outcome = Outcome::Answered { status: status.as_u16(), retry_after };
         match ended {

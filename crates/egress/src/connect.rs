@@ -3,6 +3,7 @@
 //! A name is resolved once, its addresses are checked, and the connection goes to one of those that passed: there is no
 //! second look-up whose answer could differ (DNS rebinding). Literal addresses are checked as well.
 
+mod proxy;
 mod race;
 
 use std::io;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::endpoint::{Host, Origin};
-use crate::failure::classify;
+use crate::failure::{classify, timed_out};
 use crate::http1::Http1;
 use crate::http2::Http2;
 use crate::pool::{Connection, Opening};
@@ -23,6 +24,7 @@ use crate::resolve::Resolve;
 use crate::tls::{HTTP_2, Sessions};
 use crate::transport::{Stream, Transport};
 use crate::{Blocked, Guard, Phases};
+pub use proxy::{InvalidProxy, Proxy};
 
 /// The most addresses of a name that are tried. Who answers with more would have us knock at many doors.
 const MAX_ADDRESSES: usize = 16;
@@ -33,13 +35,55 @@ pub(crate) struct Connector {
     pub(crate) guard: Guard,
     pub(crate) resolver: Arc<dyn Resolve>,
     pub(crate) sessions: Sessions,
+    /// What connections go through, if not directly.
+    pub(crate) proxy: Option<Proxy>,
+}
+
+/// How far an attempt has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) phases: Phases,
+    /// What it waits for as long as there is no connection.
+    awaits: Awaits,
+}
+
+#[derive(Debug, Default)]
+enum Awaits {
+    /// A connection that is opened for another request.
+    #[default]
+    Another,
+    Address,
+    Connection,
+    /// The proxy of this name.
+    Proxy(String),
+    Session,
+}
+
+impl Progress {
+    /// The failure of an attempt that waits no longer for a connection.
+    pub(crate) fn too_late(&self) -> Failure {
+        let what = match &self.awaits {
+            Awaits::Another => "no connection",
+            Awaits::Address => "no address of the host",
+            Awaits::Connection => "no TCP connection",
+            Awaits::Proxy(name) => {
+                return timed_out(FailureKind::Proxy, &format!("no answer of the proxy {name}"));
+            }
+            Awaits::Session => "no TLS session",
+        };
+        timed_out(FailureKind::ConnectTimeout, what)
+    }
 }
 
 impl Connector {
-    /// Opens a connection for one request; others learn of it if it has room for them. What it took is written down as
-    /// it goes.
-    pub(crate) async fn open(&self, opening: Opening, phases: &mut Phases) -> Result<Connection, Failure> {
-        match self.negotiate(&opening, phases).await {
+    /// Opens a connection for one request; others learn of it if it has room for them. How far it has come is written
+    /// down as it goes.
+    pub(crate) async fn open(
+        &self,
+        opening: Opening,
+        progress: &mut Progress,
+    ) -> Result<Connection, Failure> {
+        match self.negotiate(&opening, progress).await {
             Ok(Negotiated::Http1(http1)) => Ok(opening.http1(http1)),
             Ok(Negotiated::Http2(http2)) => opening.http2(http2).ok_or_else(|| Failure {
                 kind: FailureKind::Protocol,
@@ -52,14 +96,23 @@ impl Connector {
         }
     }
 
-    async fn negotiate(&self, opening: &Opening, phases: &mut Phases) -> Result<Negotiated, Failure> {
+    async fn negotiate(&self, opening: &Opening, progress: &mut Progress) -> Result<Negotiated, Failure> {
         let origin = opening.origin();
-        let addresses = self.addresses(origin, phases).await?;
+        let addresses = self.addresses(origin, progress).await?;
         let started = Instant::now();
-        let stream = race::connect(&addresses).await.map_err(|error| refused(&error))?;
+        let stream = match &self.proxy {
+            None => {
+                progress.awaits = Awaits::Connection;
+                race::connect(&addresses).await.map_err(|error| refused(&error))?
+            }
+            Some(proxy) => {
+                progress.awaits = Awaits::Proxy(proxy.to_string());
+                proxy.connect(origin, &*self.resolver).await?
+            }
+        };
         // It is a matter of speed, and works without.
         let _ = stream.set_nodelay(true);
-        phases.connect = Some(started.elapsed());
+        progress.phases.connect = Some(started.elapsed());
         let http1 = |stream| async {
             let connection = Http1::new(Transport::new(stream)).await.map_err(|error| classify(&error))?;
             Ok(Negotiated::Http1(connection))
@@ -67,6 +120,7 @@ impl Connector {
         if !origin.encrypted {
             return http1(Stream::Clear(stream)).await;
         }
+        progress.awaits = Awaits::Session;
         let started = Instant::now();
         let config = self.sessions.client_config(origin.tls.as_deref());
         let connector = TlsConnector::from(
@@ -74,7 +128,7 @@ impl Connector {
         );
         let stream =
             connector.connect(server_name(&origin.host)?, stream).await.map_err(|error| tls(&error))?;
-        phases.tls = Some(started.elapsed());
+        progress.phases.tls = Some(started.elapsed());
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
         let stream = Stream::Encrypted(Box::new(stream));
         if !is_http2 {
@@ -85,13 +139,14 @@ impl Connector {
     }
 
     /// The addresses that may be connected to, at least one.
-    async fn addresses(&self, origin: &Origin, phases: &mut Phases) -> Result<Vec<SocketAddr>, Failure> {
+    async fn addresses(&self, origin: &Origin, progress: &mut Progress) -> Result<Vec<SocketAddr>, Failure> {
         let found = match &origin.host {
             Host::Address(address) => vec![*address],
             Host::Name(name) => {
+                progress.awaits = Awaits::Address;
                 let started = Instant::now();
                 let found = self.resolver.resolve(name).await;
-                phases.dns = Some(started.elapsed());
+                progress.phases.dns = Some(started.elapsed());
                 found.map_err(|error| unresolved(name, &error.to_string()))?
             }
         };

@@ -123,7 +123,8 @@ impl Origin {
 }
 
 impl Host {
-    fn new(text: &str) -> Result<Self, InvalidEndpoint> {
+    /// A host, spelt plainly.
+    pub(crate) fn new(text: &str) -> Result<Self, InvalidEndpoint> {
         if let Some(inner) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
             return inner.parse().map(|v6| Host::Address(IpAddr::V6(v6))).map_err(|_| InvalidEndpoint::Host);
         }

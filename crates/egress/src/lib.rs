@@ -21,6 +21,7 @@ mod signature;
 mod tls;
 mod transport;
 
+pub use connect::{InvalidProxy, Proxy};
 pub use endpoint::{Endpoint, InvalidEndpoint, USER_AGENT};
 pub use guard::{Blocked, Guard};
 pub use request::Message;

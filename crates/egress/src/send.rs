@@ -12,11 +12,11 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::answer::Excerpt;
 use crate::attempt::Attempt;
-use crate::connect::Connector;
+use crate::connect::{Connector, Progress};
 use crate::pool::{Connection, Found, Pool};
 use crate::resolve::{Resolve, System};
 use crate::tls::Sessions;
-use crate::{Endpoint, Guard, Message, Roots, TlsError};
+use crate::{Endpoint, Guard, Message, Proxy, Roots, TlsError};
 
 /// The most that is read of an answer's body, in bytes. What goes beyond ends the connection.
 pub const MAX_RESPONSE_BODY: usize = 64 * 1024;
@@ -30,6 +30,8 @@ pub struct Options {
     pub guard: Guard,
     /// Which authorities an endpoint's certificate may come from.
     pub roots: Roots,
+    /// What all requests go through, if not directly. What they may go to is checked all the same.
+    pub proxy: Option<Proxy>,
 }
 
 /// What an attempt came to.
@@ -136,15 +138,15 @@ impl Egress {
             endpoint,
             message: &message,
             connect_deadline: started + endpoint.connect_timeout.min(endpoint.timeout),
-            phases: Phases::default(),
+            progress: Progress::default(),
             excerpt: Excerpt::default(),
         };
         let deadline = pin!(sleep_until(started + endpoint.timeout));
         // It is polled also when the task has used up its share of the runtime: it must not be overlooked.
         let revoked = pin!(unconstrained(revoked));
         let outcome = attempt.outcome(self, revoked, deadline).await?;
-        let Attempt { phases, excerpt, .. } = attempt;
-        Some(Sent { outcome, duration: started.elapsed(), phases, excerpt: excerpt.into_bytes() })
+        let (phases, excerpt) = (attempt.progress.phases, attempt.excerpt.into_bytes());
+        Some(Sent { outcome, duration: started.elapsed(), phases, excerpt })
     }
 
     pub(crate) fn way(&self) -> Arc<Way> {
@@ -155,7 +157,8 @@ impl Egress {
 impl Way {
     fn new(options: Options, resolver: Arc<dyn Resolve>) -> Result<Self, TlsError> {
         let sessions = Sessions::new(&options.roots)?;
-        Ok(Self { connector: Connector { guard: options.guard, resolver, sessions }, pool: Arc::default() })
+        let Options { guard, proxy, .. } = options;
+        Ok(Self { connector: Connector { guard, resolver, sessions, proxy }, pool: Arc::default() })
     }
 
     /// A connection, when there is none to take.
@@ -163,7 +166,7 @@ impl Way {
         &self,
         endpoint: &Endpoint,
         fresh: bool,
-        phases: &mut Phases,
+        progress: &mut Progress,
     ) -> Result<Connection, Failure> {
         let mut failures = None;
         loop {
@@ -179,7 +182,7 @@ impl Way {
                     }
                 }
             };
-            return self.connector.open(opening, phases).await;
+            return self.connector.open(opening, progress).await;
         }
     }
 }
@@ -195,7 +198,8 @@ mod tests {
     #[test]
     fn an_attempt_does_not_take_much_room() {
         const MOST: usize = 1600;
-        let egress = Egress::new(Options { guard: Guard::default(), roots: Roots::Webpki }).unwrap();
+        let egress =
+            Egress::new(Options { guard: Guard::default(), roots: Roots::Webpki, proxy: None }).unwrap();
         let second = Duration::from_secs(1);
         let endpoint = Endpoint::new("https://ops.example.com/", [], second, second).unwrap();
         let at = Timestamp::from_millis(1_800_000_000_000);

@@ -42,7 +42,7 @@ impl Target for Outside {
         if !diff.settings.iter().any(|setting| setting.starts_with("egress.")) {
             return Ok(());
         }
-        let (egress, options) = (self.egress.clone(), egress_options(next));
+        let (egress, options) = (self.egress.clone(), egress_options(next)?);
         // It may read the certificates of the system.
         let prepared = tokio::task::spawn_blocking(move || egress.reconfigure(options)).await;
         match prepared {
@@ -64,13 +64,18 @@ pub(crate) fn unusable<'a>(webhooks: impl IntoIterator<Item = &'a Arc<Webhook>>)
 }
 
 /// What a configuration says of the way out.
-pub(crate) fn egress_options(config: &Config) -> egress::Options {
+///
+/// # Errors
+/// What of it cannot be used, in words.
+pub(crate) fn egress_options(config: &Config) -> Result<egress::Options, String> {
     let roots = match &config.egress.roots {
         Roots::Webpki => egress::Roots::Webpki,
         Roots::File { pem, .. } => egress::Roots::Pem(pem.to_vec()),
         _ => egress::Roots::Native,
     };
-    egress::Options { guard: Guard::new(config.egress.allow.clone()), roots }
+    let proxy = config.egress.proxy.as_ref().map(|proxy| proxy.parse());
+    let proxy = proxy.transpose().map_err(|error| format!("egress.proxy: {error}"))?;
+    Ok(egress::Options { guard: Guard::new(config.egress.allow.clone()), roots, proxy })
 }
 
 /// Reloads on each SIGHUP; never ends by itself.

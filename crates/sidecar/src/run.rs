@@ -96,7 +96,8 @@ pub(crate) async fn start(
 ) -> anyhow::Result<Running> {
     let (clock, chance) = (Clock::system(), Chance::system());
     let config = &loaded.config;
-    let egress = Egress::new(reload::egress_options(config)).context("egress cannot be set up")?;
+    let options = reload::egress_options(config).map_err(anyhow::Error::msg)?;
+    let egress = Egress::new(options).context("egress cannot be set up")?;
     let ingest_listener = bind("ingest", &config.ingest.listen).await?;
     let admin_listener = bind("admin", &config.admin.listen).await?;
     let options = sqlite::Options { path: config.queue.path.clone(), max_size: config.queue.max_size };

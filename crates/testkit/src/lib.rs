@@ -2,6 +2,7 @@
 //!
 //! - [`receiver`]: an endpoint that does what a script says, however badly that is.
 //! - [`certificates`]: an authority for it, and certificates that a client has to refuse.
+//! - [`proxy`]: an HTTP proxy between a sender and it.
 //! - [`config`]: a configuration on disk that can be edited while it is in use.
 //! - [`sidecar`]: the binary as a process, to be signalled, killed and measured.
 //! - [`client`]: an HTTP client for what the sidecar serves.
@@ -14,6 +15,7 @@ pub mod certificates;
 pub mod client;
 pub mod config;
 mod eventually;
+pub mod proxy;
 mod random;
 pub mod receiver;
 pub mod sidecar;

@@ -44,6 +44,8 @@ fn a_change_is_told_in_words() {
             OPS,
             "",
         ),
+        ("", "[egress]\nproxy = \"http://proxy:4750\"", OPS, "egress.proxy: changed"),
+        ("[egress]\nproxy = \"http://PROXY/\"", "[egress]\nproxy = \"http://proxy:80\"", OPS, ""),
         ("[events]\ncustom = [\"a\"]", "", OPS, "events.custom: changed"),
     ];
     for (before, after, acme, words) in table {

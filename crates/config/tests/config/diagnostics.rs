@@ -178,8 +178,28 @@ allow = ["example.com"]"#,
     ),
     (
         r#"[egress]
-proxy = "http://egress-proxy:4750""#,
-        r#"aquarium.toml:3:1: "proxy" is not available yet in this version; leave it out"#,
+proxy = "https://egress-proxy:4750""#,
+        r#"aquarium.toml:3:9: a proxy is spoken to by http://; what goes through it is encrypted all the same"#,
+    ),
+    (
+        r#"[egress]
+proxy = "egress-proxy:4750""#,
+        r#"aquarium.toml:3:9: a proxy is spoken to by http://; accepted: http://host:port"#,
+    ),
+    (
+        r#"[egress]
+proxy = "http://user:word@egress-proxy:4750""#,
+        r#"aquarium.toml:3:9: a URL must not hold a user name or password; accepted: http://host:port"#,
+    ),
+    (
+        r#"[egress]
+proxy = "http://egress-proxy:4750/path""#,
+        r#"aquarium.toml:3:9: a proxy has no path and no query; accepted: http://host:port"#,
+    ),
+    (
+        r#"[egress]
+proxy = "http://0x7f.1:4750""#,
+        r#"aquarium.toml:3:9: this spelling of an address hides where it leads; write 127.0.0.1; accepted: http://host:port"#,
     ),
     (
         r#"[egress]

@@ -42,6 +42,7 @@ order = "none"
 
 [egress]
 allow = ["127.0.0.0/8"]                # private networks that endpoints may live in; public addresses always may
+proxy = "http://egress-proxy:4750"
 roots = { file = "ca.pem" }
 
 [events]
@@ -93,6 +94,7 @@ fn the_documented_example_loads() {
     let config = loaded.config;
     assert_eq!(config.ingest.token, Secret::new("a-token-for-the-ingest").ok());
     assert!(matches!(&config.egress.roots, Roots::File { path, .. } if path == Path::new("config/ca.pem")));
+    assert_eq!(config.egress.proxy.as_deref(), Some("http://egress-proxy:4750"));
     let acme = config.organization("acme").unwrap();
     assert_eq!(acme.secret, Secret::new("correct-horse-battery-staple").ok());
     assert_eq!(acme.signing_key, SigningKey::new(KEY).ok());

@@ -4,6 +4,7 @@
 
 mod multiplexed;
 mod names;
+mod proxied;
 mod reconfiguration;
 mod reuse;
 mod sessions;
@@ -33,7 +34,8 @@ const TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Options that allow these networks.
 fn options(allow: &[&str], roots: Roots) -> Options {
-    Options { guard: Guard::new(allow.iter().map(|network| network.parse().unwrap()).collect()), roots }
+    let guard = Guard::new(allow.iter().map(|network| network.parse().unwrap()).collect());
+    Options { guard, roots, proxy: None }
 }
 
 fn egress(roots: Roots) -> Egress {

@@ -7,10 +7,10 @@
 //! |---|---|
 //! | the endpoint is overloaded or away: a timeout, no connection, 429, 503 or 504 | the window is halved |
 //! | answers take at least [`SLOW`], and four times as long as the best of the last minutes | the window shrinks by a quarter, but not below a quarter of the limit |
-//! | a success while the window was full | it grows: by a sixteenth of the limit, at least 1, for each round |
+//! | a round of successes in which the window was full | it grows by a sixteenth of the limit, at least by 1 |
 //! | anything else | nothing |
 //!
-//! A round is as many answers as the window has places. The window shrinks at most once a round trip: an attempt that
+//! A round is as many successes as the window has places. The window shrinks at most once a round trip: an attempt that
 //! started before it shrank the last time says nothing new. From 1 to the limit it takes 16 rounds at the most.
 //!
 //! That an endpoint is slow need not be our doing, and then a smaller window only makes it slower: that is why slowness
@@ -32,8 +32,10 @@ const PERIOD: Duration = Duration::from_secs(60);
 pub struct Window {
     limit: usize,
     size: usize,
-    /// Successes with a full window in this round.
+    /// Successes in this round.
     counted: usize,
+    /// Whether the window was full in this round.
+    was_full: bool,
     /// When it last shrank.
     shrank_at: Timestamp,
     latency: Latency,
@@ -87,7 +89,7 @@ impl Window {
     pub fn new(limit: usize) -> Self {
         let limit = limit.max(1);
         let (shrank_at, latency) = (Timestamp::default(), Latency::default());
-        Self { limit, size: limit, counted: 0, shrank_at, latency }
+        Self { limit, size: limit, counted: 0, was_full: false, shrank_at, latency }
     }
 
     /// Changes the limit. A window that was as large as it could be still is.
@@ -118,25 +120,29 @@ impl Window {
             self.latency.add(took, now);
             if self.latency.is_far_above_best() {
                 self.shrink((self.size * 3 / 4).max(self.limit / 4), started_at, now);
-            } else if was_full && self.size < self.limit {
-                self.grow();
+            } else if self.size < self.limit {
+                self.grow(was_full);
             }
         }
     }
 
     fn shrink(&mut self, to: usize, started_at: Timestamp, now: Timestamp) {
         // A clock that was set back must not keep it from shrinking.
-        if started_at >= self.shrank_at || now < self.shrank_at {
+        if started_at > self.shrank_at || now < self.shrank_at {
             self.size = to.clamp(1, self.size);
-            self.counted = 0;
+            (self.counted, self.was_full) = (0, false);
             self.shrank_at = now;
         }
     }
 
-    fn grow(&mut self) {
+    fn grow(&mut self, was_full: bool) {
         self.counted += 1;
+        self.was_full |= was_full;
         if self.counted >= self.size {
             self.counted = 0;
+            if !std::mem::take(&mut self.was_full) {
+                return;
+            }
             self.size = (self.size + self.limit.div_ceil(16)).min(self.limit);
         }
     }
@@ -162,8 +168,8 @@ mod tests {
 
     /// One round of a full window: all of its attempts start at `now`, and come to this.
     fn round(window: &mut Window, outcome: &Outcome, took: Duration, now: &mut Timestamp) {
-        let started_at = *now;
-        *now = *now + took;
+        let started_at = *now + Duration::from_millis(1);
+        *now = started_at + took;
         for _ in 0..window.size() {
             window.ended(outcome, started_at, took, *now, true);
         }

@@ -108,14 +108,16 @@ impl Resolved {
     }
 }
 
-/// Makes one attempt. `None` if it could not be tried, through no fault of the endpoint.
+/// Makes one attempt. `None` if it could not be tried, through no fault of the endpoint. `alone` tells whether its lane has
+/// no other one under way.
 pub(crate) async fn attempt<Q: Queue, S: Sender>(
     shared: &Shared<Q, S>,
     known: &Target,
     item: Item,
+    alone: bool,
 ) -> Option<Made> {
     let Item { delivery, reserved } = item;
-    let (body, _reserved) = body(shared, &delivery, reserved).await?;
+    let (body, _reserved) = body(shared, &delivery, reserved, alone).await?;
     let mut config = shared.config.clone();
     loop {
         let resolved = Resolved::new(&config.borrow_and_update(), &delivery.webhook, known)?;
@@ -141,11 +143,16 @@ async fn body<Q: Queue, S: Sender>(
     shared: &Shared<Q, S>,
     delivery: &Delivery,
     reserved: Option<Reserved>,
+    alone: bool,
 ) -> Option<(Bytes, Option<Reserved>)> {
     if let Some(body) = &delivery.body {
         return Some((body.clone(), reserved));
     }
-    let reserved = shared.bodies.reserve(delivery.size).await;
+    let reserved = match shared.bodies.try_reserve(delivery.size) {
+        Some(reserved) => reserved,
+        None if alone => shared.first_bodies.reserve(delivery.size).await,
+        None => shared.bodies.reserve(delivery.size).await,
+    };
     match shared.queue.body(delivery.event_key).await {
         Ok(Some(body)) => Some((body, Some(reserved))),
         Ok(None) => {

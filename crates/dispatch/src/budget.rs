@@ -34,6 +34,17 @@ impl Budget {
         Some(Reserved { _permit: permit })
     }
 
+    /// Reserves `bytes` of the half that is to spare, if they are there at once.
+    pub fn try_reserve_spare(&self, bytes: usize) -> Option<Reserved> {
+        // Somebody else may take some between the two. That goes beyond the half by a little, and never beyond the whole.
+        if self.spare() >= bytes { self.try_reserve(bytes) } else { None }
+    }
+
+    /// The bytes that are there now, of one half; the other is for what cannot do without.
+    pub fn spare(&self) -> usize {
+        self.available().saturating_sub(self.total.div_ceil(2) * UNIT)
+    }
+
     /// Waits until `bytes` are there, first come, first served. A body larger than the whole budget takes all of it.
     pub async fn reserve(&self, bytes: usize) -> Reserved {
         // The semaphore is never closed.

@@ -11,12 +11,13 @@ use aquarium_config::{Config, Diff, Webhook, diff};
 use aquarium_delivery::{Order, Timestamp, WebhookName};
 use aquarium_queue::{Backlog, Commits, Delivery, Error, Queue};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::runner::{Exit, Inputs, Missed, Runner, Shared};
+use crate::slots::Slots;
 use crate::{Budget, Chance, Clock, Sender};
 
 /// Commits whose offers may wait for a lane. A lane empties its inbox whenever it runs.
@@ -27,7 +28,8 @@ const LATE: usize = 1_024;
 /// What bounds all lanes together.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Attempts under way at once.
+    /// Attempts under way at once. One webhook alone gets half of them and one at the most; the last quarter is for
+    /// webhooks that have none.
     pub in_flight: usize,
     /// Bytes of bodies in memory, ready or being sent.
     pub body_bytes: usize,
@@ -104,8 +106,9 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             clock,
             chance,
             config: config.clone(),
-            slots: Arc::new(Semaphore::new(limits.in_flight)),
-            bodies: Budget::new(limits.body_bytes),
+            slots: Slots::new(limits.in_flight),
+            bodies: Budget::new(limits.body_bytes / 4 * 3),
+            first_bodies: Budget::new(limits.body_bytes / 4),
             limits,
             stop: CancellationToken::new(),
         };

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use aquarium_config::Webhook;
-use aquarium_delivery::{Breaker, DeliveryId, Limiter, Order, Permit, Timestamp, WebhookName};
+use aquarium_delivery::{Breaker, DeliveryId, Limiter, Order, Permit, Timestamp, WebhookName, Window};
 use aquarium_queue::{Claim, Delivery, Key, PARKED, Page, Watcher};
 
 use crate::Reserved;
@@ -44,6 +44,7 @@ pub struct Lane {
     stored: Stored,
     watchers: HashMap<DeliveryId, Watcher>,
     breaker: Breaker,
+    window: Window,
     /// None if there is no rate limit.
     limiter: Option<Limiter>,
     paused_until: Option<Timestamp>,
@@ -101,6 +102,7 @@ impl Lane {
     pub fn new(webhook: Arc<Webhook>, next_due: Option<Timestamp>) -> Self {
         let breaker = Breaker::new(webhook.breaker_failures);
         let limiter = webhook.rate_limit.map(Limiter::new);
+        let window = Window::new(webhook.concurrency);
         Self {
             webhook,
             ready: BTreeMap::new(),
@@ -109,6 +111,7 @@ impl Lane {
             stored: Stored { next_due, ..Stored::default() },
             watchers: HashMap::new(),
             breaker,
+            window,
             limiter,
             paused_until: None,
             suspended: None,
@@ -119,6 +122,7 @@ impl Lane {
     /// if it becomes active again before the lane has ended, then the lane goes on where it was.
     pub fn configure(&mut self, webhook: Arc<Webhook>) {
         self.breaker.set_limit(webhook.breaker_failures);
+        self.window.set_limit(webhook.concurrency);
         match (&mut self.limiter, webhook.rate_limit) {
             (Some(limiter), Some(rate)) => limiter.set_rate(rate),
             (limiter, rate) => *limiter = rate.map(Limiter::new),
@@ -206,6 +210,19 @@ impl Lane {
         !self.ready.is_empty() && self.may_send(now).is_ok()
     }
 
+    /// Whether what is ready may be sent soon. If not, then its bodies are better read again when their turn comes: what
+    /// stands still must not take the room of what moves.
+    pub fn keeps_bodies(&self, now: Timestamp) -> bool {
+        !self.is_held() && !self.breaker.is_open() && self.paused_until.is_none_or(|until| until <= now)
+    }
+
+    fn drop_bodies(&mut self) {
+        for item in self.ready.values_mut() {
+            item.delivery.body = None;
+            item.reserved = None;
+        }
+    }
+
     /// `Err` tells when it may, if that is known.
     fn may_send(&self, now: Timestamp) -> Result<(), Option<Timestamp>> {
         if self.is_held() || self.sending.len() >= self.places() || self.recording.len() >= UNRECORDED {
@@ -226,7 +243,7 @@ impl Lane {
 
     /// How many attempts may be under way.
     fn places(&self) -> usize {
-        if self.webhook.order == Order::Fifo { 1 } else { self.webhook.concurrency }
+        if self.webhook.order == Order::Fifo { 1 } else { self.window.size() }
     }
 
     /// What to do next. `may_send` tells whether there is a slot for an attempt.

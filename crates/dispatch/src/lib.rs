@@ -18,6 +18,7 @@ mod endpoint;
 pub mod lane;
 mod runner;
 mod sender;
+mod slots;
 
 pub use budget::{Budget, Reserved};
 pub use clock::{Chance, Clock};

@@ -1,6 +1,6 @@
 //! The task around a lane: it carries out what [`Lane`] decides, and tells it what happened.
 
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,13 +12,14 @@ use aquarium_delivery::{Timestamp, WebhookName};
 use aquarium_queue::{Delivery, Error, Key, Page, Queue, Report, Settlement, Watcher};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::attempt::{Target, attempt};
 use crate::lane::{Concluded, Item, Lane, Made, Notice, Step};
+use crate::slots::{Seat, Slot, Slots};
 use crate::{Budget, Chance, Clock, Limits, Reserved, Sender};
 
 /// How long a lane with nothing to do stays, so that the next event finds it.
@@ -36,8 +37,10 @@ pub(crate) struct Shared<Q, S> {
     pub(crate) clock: Clock,
     pub(crate) chance: Chance,
     pub(crate) config: watch::Receiver<Arc<Config>>,
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Slots,
     pub(crate) bodies: Budget,
+    /// Bodies of attempts that are their lanes' only ones, when there is no room among the others.
+    pub(crate) first_bodies: Budget,
     pub(crate) limits: Limits,
     /// All lanes stop: attempts under way may end, and no new one starts.
     pub(crate) stop: CancellationToken,
@@ -84,7 +87,6 @@ pub(crate) struct Exit {
 
 type Claiming = Pin<Box<dyn Future<Output = Result<Page, Error>> + Send>>;
 type Recording = Pin<Box<dyn Future<Output = Recorded> + Send>>;
-type Acquiring = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
 
 pub(crate) struct Runner<Q, S> {
     shared: Arc<Shared<Q, S>>,
@@ -96,8 +98,10 @@ pub(crate) struct Runner<Q, S> {
     /// Decided since the lane last waited; recorded together.
     concluded: Vec<(Settlement, Option<(Watcher, Report)>)>,
     recordings: FuturesUnordered<Recording>,
-    slot: Option<OwnedSemaphorePermit>,
-    acquiring: Option<Acquiring>,
+    seat: Seat,
+    slot: Option<Slot>,
+    /// Set from when it waits for a slot until it has one, or gives up.
+    waits_for_slot: bool,
     stopping: bool,
 }
 
@@ -118,6 +122,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
     pub(crate) fn new(shared: Arc<Shared<Q, S>>, mut inputs: Inputs, next_due: Option<Timestamp>) -> Self {
         let webhook = inputs.webhook.borrow_and_update().clone();
         Self {
+            seat: shared.slots.seat(),
             shared,
             inputs,
             lane: Lane::new(webhook.clone(), next_due),
@@ -127,7 +132,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
             concluded: Vec::new(),
             recordings: FuturesUnordered::new(),
             slot: None,
-            acquiring: None,
+            waits_for_slot: false,
             stopping: false,
         }
     }
@@ -139,14 +144,14 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
                 break;
             }
             let sending = !self.stopping && self.lane.wants_to_send(now);
-            if sending && self.slot.is_none() && self.acquiring.is_none() {
-                self.slot = self.shared.slots.clone().try_acquire_owned().ok();
+            if sending && self.slot.is_none() {
+                self.slot = self.seat.try_take();
             }
             match self.lane.next(now, sending && self.slot.is_some()) {
                 Step::Send(item) => self.start(*item),
                 Step::Conclude(concluded) => self.conclude(concluded),
                 Step::Claim(mut claim) => {
-                    claim.bytes = self.shared.bodies.available().min(self.shared.limits.lane_bytes);
+                    claim.bytes = self.shared.bodies.spare().min(self.shared.limits.lane_bytes);
                     let queue = self.shared.queue.clone();
                     self.claiming = Some(Box::pin(async move { queue.claim(claim).await }));
                 }
@@ -202,11 +207,12 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
 
     async fn next_happening(&mut self, until: Option<Timestamp>, wants_slot: bool) -> bool {
         if !wants_slot {
-            (self.slot, self.acquiring) = (None, None);
-        } else if self.slot.is_none() && self.acquiring.is_none() {
-            let slots = self.shared.slots.clone();
-            self.acquiring = Some(Box::pin(async move { slots.acquire_owned().await.ok() }));
+            self.slot = None;
+            if std::mem::take(&mut self.waits_for_slot) {
+                self.seat.give_up();
+            }
         }
+        self.waits_for_slot = wants_slot && self.slot.is_none();
         let shared = self.shared.clone();
         let sleep = async {
             match until {
@@ -221,10 +227,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
                 self.claiming = None;
                 self.claimed(page);
             }
-            slot = ready_or_pending(&mut self.acquiring) => {
-                self.acquiring = None;
-                self.slot = slot;
-            }
+            slot = poll_fn(|context| self.seat.poll_take(context)), if self.waits_for_slot => self.slot = Some(slot),
             offers = self.inputs.offers.recv() => match offers {
                 Some(offers) => self.offered(offers),
                 None => self.stopping = true,
@@ -246,7 +249,9 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
     }
 
     fn offered(&mut self, offers: Vec<Delivery>) {
+        let keep = self.lane.keeps_bodies(self.shared.clock.now());
         for mut delivery in offers {
+            delivery.body.take_if(|_| !keep);
             let reserved = reserve(&self.shared.bodies, &mut delivery);
             self.lane.offer(Item { delivery, reserved });
         }
@@ -264,13 +269,13 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
     }
 
     fn start(&mut self, item: Item) {
-        let slot = self.slot.take();
+        let (slot, alone) = (self.slot.take(), self.attempts.is_empty());
         let (shared, target) = (self.shared.clone(), self.target.clone());
         // A task is moved about a dozen times while it is spawned and ended: not with three kilobytes of attempt in it.
         self.attempts.spawn(Box::pin(async move {
             let key = item.delivery.key;
             // A defect must not take the delivery's place in the lane along with the task.
-            let made = AssertUnwindSafe(attempt(&shared, &target, item)).catch_unwind().await;
+            let made = AssertUnwindSafe(attempt(&shared, &target, item, alone)).catch_unwind().await;
             let made = made.unwrap_or_else(|_| {
                 error!(webhook = %target.name(), "an attempt broke off; it is made again");
                 None
@@ -351,7 +356,7 @@ async fn ready_or_pending<F: Future + Unpin>(future: &mut Option<F>) -> F::Outpu
 /// Keeps the body if there is room for it; otherwise it is read again when its turn comes.
 fn reserve(bodies: &Budget, delivery: &mut Delivery) -> Option<Reserved> {
     delivery.body.as_ref()?;
-    let reserved = bodies.try_reserve(delivery.size);
+    let reserved = bodies.try_reserve_spare(delivery.size);
     if reserved.is_none() {
         delivery.body = None;
     }

@@ -50,7 +50,9 @@ impl Lane {
         now: Timestamp,
         (jitter, probe_jitter): (f64, f64),
     ) -> Option<Concluded> {
+        let was_full = self.sending.len() >= self.places();
         let Sending { delivery, probe } = self.sending.remove(&key)?;
+        self.window.ended(&sent.outcome, at, sent.duration, now, was_full);
         let number = delivery.attempts.saturating_add(1);
         let state = State { accepted_at: delivery.accepted_at, attempts: number };
         let mut decision = next(state, &self.webhook.schedule, &sent.outcome, now, jitter);
@@ -129,6 +131,9 @@ impl Lane {
             // What waits here goes back to the queue, where it is held.
             self.ready.clear();
             notices.push(Notice::Suspended);
+        }
+        if !notices.is_empty() {
+            self.drop_bodies();
         }
         notices
     }

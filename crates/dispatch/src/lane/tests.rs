@@ -118,9 +118,18 @@ fn behind_an_open_breaker_nothing_is_sent_but_probes_and_nothing_else_spends_an_
     assert!(!lane.wants_to_send(probe_at), "one probe at a time");
     let concluded = attempted(&mut lane, Key(9), answered(200), probe_at);
     assert_eq!(concluded.notices, [Notice::BreakerClosed]);
-    for key in 10..=17 {
+    for key in 10..=13 {
         assert_eq!(send(&mut lane, probe_at), Key(key));
     }
+    assert!(!lane.wants_to_send(probe_at), "not all at once: the failures have halved the window");
+    for key in 10..=13 {
+        attempted(&mut lane, Key(key), answered(200), probe_at);
+    }
+    assert_eq!(
+        [14, 15, 16, 17, 18].map(|_| send(&mut lane, probe_at)),
+        [14, 15, 16, 17, 18].map(Key),
+        "it grows"
+    );
 }
 
 #[test]
@@ -211,8 +220,8 @@ fn a_410_from_another_url_than_the_present_one_suspends_nothing_and_the_delivery
 
 #[test]
 fn while_it_is_not_active_it_does_nothing_and_then_goes_on_where_it_was() {
-    let off = webhook("active = false\nbreaker_failures = 1\nconcurrency = 2");
-    let on = webhook("breaker_failures = 1\nconcurrency = 2");
+    let off = webhook("active = false\nbreaker_failures = 1\nconcurrency = 4");
+    let on = webhook("breaker_failures = 1\nconcurrency = 4");
     let mut lane = Lane::new(on.clone(), None);
     (1..=3).for_each(|key| offer(&mut lane, key));
     let (first, second) = (send(&mut lane, NOW), send(&mut lane, NOW));

@@ -103,6 +103,17 @@ impl Sender for Scripted {
 }
 
 impl Scripted {
+    pub(crate) fn new(
+        clock: &Clock,
+        script: impl Fn(&Attempt) -> (Duration, Outcome) + Send + Sync + 'static,
+    ) -> Self {
+        Self { clock: clock.clone(), script: Arc::new(script), record: Arc::default() }
+    }
+
+    pub(crate) fn attempts(&self) -> Vec<Attempt> {
+        self.record.lock().unwrap().attempts.clone()
+    }
+
     fn handed_over(&self, attempt: Attempt) {
         let mut record = self.record.lock().unwrap();
         record.attempts.push(attempt);
@@ -180,7 +191,7 @@ impl World {
     ) -> Self {
         let (queue, commits) = memory::open(usize::MAX);
         let clock = Clock::starting_at(EPOCH);
-        let sender = Scripted { clock: clock.clone(), script: Arc::new(script), record: Arc::default() };
+        let sender = Scripted::new(&clock, script);
         let (config, _) = watch::channel(Setup { ops: Some(webhook), ..SETUP }.load());
         let (shutdown, running) = (CancellationToken::new(), tokio::spawn(async {}));
         let mut world = Self { queue, sender, clock, config, shutdown, running, limits, accepted: 0 };
@@ -240,7 +251,19 @@ impl World {
         order: Order,
         subjects: impl Fn(u64) -> Vec<u64>,
     ) {
-        let webhook: WebhookName = "acme/urban/ops".parse().unwrap();
+        self.accept_for("ops", number, watcher, order, subjects).await;
+    }
+
+    /// The same for another webhook.
+    pub(crate) async fn accept_for(
+        &mut self,
+        name: &str,
+        number: u64,
+        watcher: Option<Watcher>,
+        order: Order,
+        subjects: impl Fn(u64) -> Vec<u64>,
+    ) {
+        let webhook: WebhookName = format!("acme/urban/{name}").parse().unwrap();
         let events = (0..number).map(|_| {
             self.accepted += 1;
             let mut random = [0; 10];
@@ -294,7 +317,7 @@ impl World {
     }
 
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
-        self.sender.record.lock().unwrap().attempts.clone()
+        self.sender.attempts()
     }
 
     /// The deliveries in the order in which they were delivered first, by their numbers.

@@ -243,7 +243,7 @@ impl World {
 const ORDERS: [Order; 3] = [Order::None, Order::Fifo, Order::Entity];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost_or_sent_twice_or_overtaken_however_offers_pages_records_and_restarts_meet(

@@ -1,6 +1,7 @@
 //! What the tests and benchmarks share. Nothing of it is part of the product.
 //!
 //! - [`receiver`]: an endpoint that does what a script says, however badly that is.
+//! - [`frames`]: one that writes whatever frames of HTTP/2 a script says.
 //! - [`certificates`]: an authority for it, and certificates that a client has to refuse.
 //! - [`proxy`]: an HTTP proxy between a sender and it.
 //! - [`config`]: a configuration on disk that can be edited while it is in use.
@@ -15,6 +16,7 @@ pub mod certificates;
 pub mod client;
 pub mod config;
 mod eventually;
+pub mod frames;
 pub mod proxy;
 mod random;
 pub mod receiver;

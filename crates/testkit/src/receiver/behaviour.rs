@@ -39,6 +39,22 @@ pub enum Behaviour {
         /// From one byte to the next.
         interval: Duration,
     },
+    /// Answers 200 with a head of which one byte comes at each interval, for ever.
+    DripHead {
+        /// From one byte to the next.
+        interval: Duration,
+    },
+    /// Answers `100 Continue` for ever, as fast as it is read.
+    EndlessInformational,
+    /// Writes the first bytes, then the others for ever, as fast as they are read.
+    ForEver {
+        /// What comes first.
+        first: Vec<u8>,
+        /// What comes again and again.
+        again: Vec<u8>,
+    },
+    /// Writes these bytes, and resets the connection (RST) when they have had time to arrive.
+    ResetAfter(Vec<u8>),
     /// Answers 200 with headers that never end, as fast as they are read.
     EndlessHeaders,
     /// Answers 200 with one header whose value has this many bytes.

@@ -22,6 +22,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How often to look whether a sender that is not listened to has hung up.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How much is written at once, about, of what is large or never ends.
+const PIECE: usize = 8 * 1024;
+
 /// A stream of bytes over TCP, in the clear or not.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// What is below.
@@ -152,8 +155,13 @@ async fn act(stream: &mut impl Transport, behaviour: Behaviour, method: &str) ->
             return Ok(Next::Continue(()));
         }
         Behaviour::HugeHeader(size) => {
-            let headers = [("X-Huge".to_owned(), "h".repeat(size))];
-            send(stream, &answer(200, &headers, b"", method)).await?;
+            send(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Huge: ").await?;
+            // Piece by piece: what a sender does not read takes no memory here.
+            let piece = [b'h'; PIECE];
+            for start in (0..size).step_by(PIECE) {
+                stream.write_all(&piece[..PIECE.min(size - start)]).await?;
+            }
+            send(stream, b"\r\n\r\n").await?;
             return Ok(Next::Continue(()));
         }
         Behaviour::Hang => hung_up(stream.tcp()).await,
@@ -162,24 +170,35 @@ async fn act(stream: &mut impl Transport, behaviour: Behaviour, method: &str) ->
             send(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n0123456789").await?;
         }
         Behaviour::EndlessBody => {
-            send(stream, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
             let chunk = format!("4000\r\n{}\r\n", "e".repeat(0x4000));
-            loop {
-                send(stream, chunk.as_bytes()).await?;
-            }
+            let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            for_ever(stream, head, chunk.as_bytes()).await?;
         }
         Behaviour::EndlessHeaders => {
-            send(stream, &head(200)).await?;
-            let lines = format!("X-Filler: {}\r\n", "e".repeat(100)).repeat(100);
-            loop {
-                send(stream, lines.as_bytes()).await?;
-            }
+            let lines = format!("X-Filler: {}\r\n", "e".repeat(100));
+            for_ever(stream, &head(200), lines.as_bytes()).await?;
         }
         Behaviour::DripBody { interval } => {
             send(stream, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
             while timeout(interval, hung_up(stream.tcp())).await.is_err() {
                 send(stream, b"1\r\nd\r\n").await?;
             }
+        }
+        Behaviour::DripHead { interval } => {
+            send(stream, b"HTTP/1.1 200 OK\r\nX-Drip: ").await?;
+            while timeout(interval, hung_up(stream.tcp())).await.is_err() {
+                send(stream, b"d").await?;
+            }
+        }
+        Behaviour::EndlessInformational => {
+            for_ever(stream, &[], b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        Behaviour::ForEver { first, again } => for_ever(stream, &first, &again).await?,
+        Behaviour::ResetAfter(bytes) => {
+            send(stream, &bytes).await?;
+            // A reset destroys what the other side has not read yet.
+            sleep(LOOK).await;
+            stream.tcp().set_zero_linger()?;
         }
         Behaviour::Close => {}
         Behaviour::Delay(..) | Behaviour::Informational(_) | Behaviour::CloseAfter(_) => {
@@ -192,6 +211,15 @@ async fn act(stream: &mut impl Transport, behaviour: Behaviour, method: &str) ->
 async fn send(stream: &mut impl Transport, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes).await?;
     stream.flush().await
+}
+
+/// Ends with an error, when the other side has hung up.
+async fn for_ever(stream: &mut impl Transport, first: &[u8], again: &[u8]) -> io::Result<()> {
+    send(stream, first).await?;
+    let again = again.repeat(1 + PIECE / again.len().max(1));
+    loop {
+        send(stream, &again).await?;
+    }
 }
 
 /// Returns once the other side has hung up. What it sent and nobody read stays where it is.

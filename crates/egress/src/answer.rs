@@ -1,11 +1,19 @@
 //! What came of a request that was handed to a connection.
 
+use std::pin::Pin;
+
 use aquarium_delivery::{Failure, FailureKind};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+use tokio::task::coop::Unconstrained;
+use tokio::time::Sleep;
 
 use crate::failure::timed_out;
 use crate::{MAX_EXCERPT, MAX_RESPONSE_BODY};
+
+/// When an attempt ends. It is looked at also when the task has used up its share of the runtime, which a receiver that
+/// never stops sending sees to: nothing would end it otherwise.
+pub(crate) type Deadline<'a> = Pin<&'a mut Unconstrained<Sleep>>;
 
 /// A request that got no answer.
 #[derive(Debug)]

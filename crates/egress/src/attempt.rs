@@ -10,12 +10,13 @@ use aquarium_delivery::{Failure, Outcome, RetryAfter};
 use http::header::{HeaderMap, RETRY_AFTER};
 use http::{Response, StatusCode};
 use hyper::body::Body;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::task::coop::unconstrained;
+use tokio::time::{Instant, sleep_until};
 
-use crate::answer::{Ended, Excerpt, Unanswered};
+use crate::answer::{Deadline, Ended, Excerpt, Unanswered};
 use crate::connect::Progress;
 use crate::http1::Http1;
-use crate::http2::{self, Slot};
+use crate::http2::Slot;
 use crate::pool::{Connection, Pool};
 use crate::send::Way;
 use crate::{Egress, Endpoint, Message, request};
@@ -40,7 +41,7 @@ impl Attempt<'_> {
         &mut self,
         egress: &Egress,
         mut revoked: Pin<&mut impl Future<Output = ()>>,
-        mut deadline: Pin<&mut Sleep>,
+        mut deadline: Deadline<'_>,
     ) -> Option<Outcome> {
         let (mut given_back, mut fresh) = (0, false);
         // Those of the request, as long as it is with nobody.
@@ -97,7 +98,7 @@ impl Attempt<'_> {
             biased;
             () = revoked => None,
             connected = connecting => Some(connected),
-            () = sleep_until(self.connect_deadline) => {
+            () = unconstrained(sleep_until(self.connect_deadline)) => {
                 Some(Err(self.progress.too_late()))
             }
         }
@@ -108,7 +109,7 @@ impl Attempt<'_> {
         mut http1: Box<Http1>,
         headers: &mut HeaderMap,
         pool: &Arc<Pool>,
-        mut deadline: Pin<&mut Sleep>,
+        mut deadline: Deadline<'_>,
     ) -> Result<Outcome, Unanswered> {
         let handed_over = Instant::now();
         let (headers, body) = (mem::take(headers), self.message.body.clone());
@@ -135,7 +136,7 @@ impl Attempt<'_> {
         &mut self,
         slot: Slot,
         headers: &mut HeaderMap,
-        mut deadline: Pin<&mut Sleep>,
+        mut deadline: Deadline<'_>,
     ) -> Result<Outcome, Unanswered> {
         let handed_over = Instant::now();
         let (headers, body) = (mem::take(headers), self.message.body.clone());
@@ -144,7 +145,7 @@ impl Attempt<'_> {
         let response = poll_fn(|cx| sent.poll_answer(cx, deadline.as_mut())).await?;
         let (answered, mut body) = self.answered(handed_over, response);
         let excerpt = &mut self.excerpt;
-        let ended = poll_fn(|cx| http2::poll_body(cx, &mut body, excerpt, deadline.as_mut())).await;
+        let ended = poll_fn(|cx| sent.poll_body(cx, &mut body, excerpt, deadline.as_mut())).await;
         Ok(self.conclude(answered, ended, handed_over, Instant::now()))
     }
 

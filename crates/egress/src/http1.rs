@@ -18,9 +18,8 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::coop::unconstrained;
-use tokio::time::Sleep;
 
-use crate::answer::{Ended, Excerpt, Unanswered};
+use crate::answer::{Deadline, Ended, Excerpt, Unanswered};
 use crate::failure::{broken_off, classify};
 use crate::transport::Transport;
 use crate::{Endpoint, MAX_RESPONSE_HEAD};
@@ -103,7 +102,7 @@ impl Http1 {
         &mut self,
         cx: &mut Context<'_>,
         sending: Pin<&mut impl Future<Output = Sending>>,
-        deadline: Pin<&mut Sleep>,
+        deadline: Deadline<'_>,
     ) -> Poll<Result<Response<Incoming>, Unanswered>> {
         self.drive(cx);
         match sending.poll(&mut Context::from_waker(Waker::noop())) {
@@ -145,7 +144,7 @@ impl Http1 {
         cx: &mut Context<'_>,
         body: &mut Incoming,
         excerpt: &mut Excerpt,
-        deadline: Pin<&mut Sleep>,
+        deadline: Deadline<'_>,
     ) -> Poll<Ended> {
         let mut driven = false;
         loop {

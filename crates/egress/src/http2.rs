@@ -16,14 +16,17 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 use h2::{Ping, PingPong};
 use tokio::sync::watch;
+use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::transport::Transport;
 use crate::{MAX_RESPONSE_BODY, MAX_RESPONSE_HEAD};
-pub(crate) use exchange::poll_body;
 
 /// How much of all answers together may be on its way unasked, in bytes.
 const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// How much is read in one go, in bytes: what is not looked at yet by those who wait for it is held, and tiny frames take
+/// more room than bytes on the wire.
+const READ_AT_ONCE: usize = 64 * 1024;
 /// While there are requests on it, a connection is asked for a sign of life this often, and given up if there is none by
 /// the next time.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -45,7 +48,7 @@ struct Load {
     streams: AtomicUsize,
     /// How many it can take.
     limit: AtomicUsize,
-    /// No request can be put on it any more.
+    /// No request is put on it any more: it has ended, looks dead, or the other side does what it must not.
     ended: AtomicBool,
     /// No request will be put on it any more.
     released: AtomicBool,
@@ -67,13 +70,14 @@ pub(crate) struct Slot {
 impl Http2 {
     /// Greets the other side. `news` is told when there may be room for a request that was not there before.
     pub(crate) async fn new(transport: Transport, news: watch::Sender<()>) -> Result<Self, h2::Error> {
+        let allowance = Arc::new(AtomicUsize::new(READ_AT_ONCE));
         let (sender, connection) = Builder::new()
             .enable_push(false)
             .initial_max_send_streams(NOT_TOLD)
             .initial_window_size(MAX_RESPONSE_BODY as u32)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_RESPONSE_HEAD as u32)
-            .handshake(transport)
+            .handshake(transport.measured(allowance.clone()))
             .await?;
         let load = Arc::new(Load {
             streams: AtomicUsize::new(0),
@@ -84,7 +88,7 @@ impl Http2 {
             last_used: AtomicU64::new(0),
             news,
         });
-        tokio::spawn(serve(connection, load.clone()));
+        tokio::spawn(serve(connection, load.clone(), allowance));
         Ok(Self { sender, load })
     }
 
@@ -141,6 +145,12 @@ impl Drop for Slot {
 }
 
 impl Load {
+    /// No request is put on it any more.
+    fn retire(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.tell();
+    }
+
     fn tell(&self) {
         if self.news.receiver_count() > 0 {
             self.news.send_replace(());
@@ -149,9 +159,10 @@ impl Load {
 }
 
 /// Keeps the connection going until it ends, nobody needs it, or the other side is dead.
-async fn serve(mut connection: Connection<Transport, Bytes>, load: Arc<Load>) {
+async fn serve(mut connection: Connection<Transport, Bytes>, load: Arc<Load>, allowance: Arc<AtomicUsize>) {
     let mut heartbeat = Heartbeat::new(connection.ping_pong());
     poll_fn(|cx| {
+        allowance.store(READ_AT_ONCE, Ordering::Relaxed);
         let ended = Pin::new(&mut connection).poll(cx).is_ready();
         let limit = connection.max_concurrent_send_streams();
         if load.limit.swap(limit, Ordering::AcqRel) != limit {
@@ -171,12 +182,12 @@ struct Heartbeat {
     pings: Option<PingPong>,
     /// Something was asked for, and has not come.
     awaited: bool,
-    next: Pin<Box<Sleep>>,
+    next: Pin<Box<Unconstrained<Sleep>>>,
 }
 
 impl Heartbeat {
     fn new(pings: Option<PingPong>) -> Self {
-        Self { pings, awaited: false, next: Box::pin(sleep(PING_INTERVAL)) }
+        Self { pings, awaited: false, next: Box::pin(unconstrained(sleep(PING_INTERVAL))) }
     }
 
     /// Ready when the connection is to be closed, whatever the other side makes of that.
@@ -193,7 +204,7 @@ impl Heartbeat {
             if !idle {
                 self.awaited = pings.send_ping(Ping::opaque()).is_ok() && pings.poll_pong(cx).is_pending();
             }
-            self.next.as_mut().reset(Instant::now() + PING_INTERVAL);
+            self.next = Box::pin(unconstrained(sleep(PING_INTERVAL)));
         }
         Poll::Pending
     }

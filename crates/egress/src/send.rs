@@ -141,7 +141,7 @@ impl Egress {
             progress: Progress::default(),
             excerpt: Excerpt::default(),
         };
-        let deadline = pin!(sleep_until(started + endpoint.timeout));
+        let deadline = pin!(unconstrained(sleep_until(started + endpoint.timeout)));
         // It is polled also when the task has used up its share of the runtime: it must not be overlooked.
         let revoked = pin!(unconstrained(revoked));
         let outcome = attempt.outcome(self, revoked, deadline).await?;

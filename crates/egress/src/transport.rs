@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,6 +20,7 @@ pub(crate) struct Transport {
     /// Why nothing more can be written.
     broken: Option<io::Error>,
     deaf: bool,
+    allowance: Option<Arc<AtomicUsize>>,
 }
 
 /// The kinds of connections there are.
@@ -31,7 +32,13 @@ pub(crate) enum Stream {
 
 impl Transport {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, heard: Arc::default(), patient: false, broken: None, deaf: false }
+        Self { stream, heard: Arc::default(), patient: false, broken: None, deaf: false, allowance: None }
+    }
+
+    /// The same, which gives no more than what is allowed at the time: then it says that there is nothing, and that it is
+    /// worth asking again. What is allowed is counted down, in bytes.
+    pub(crate) fn measured(self, allowance: Arc<AtomicUsize>) -> Self {
+        Self { allowance: Some(allowance), ..self }
     }
 
     /// The same for HTTP/1.1. A receiver may answer before it has read the whole request, and close: the answer is there
@@ -70,11 +77,22 @@ impl AsyncRead for Transport {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
+        if let Some(allowance) = &self.allowance
+            && allowance.load(Ordering::Relaxed) == 0
+        {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         ready!(match &mut self.stream {
             Stream::Clear(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Encrypted(stream) => Pin::new(stream).poll_read(cx, buffer),
         })?;
-        if buffer.filled().len() > before {
+        let read = buffer.filled().len() - before;
+        if let Some(allowance) = &self.allowance {
+            let left = allowance.load(Ordering::Relaxed);
+            allowance.store(left.saturating_sub(read), Ordering::Relaxed);
+        }
+        if read > 0 {
             self.heard.store(true, Ordering::Relaxed);
         } else if let Some(error) = self.broken.take() {
             return Poll::Ready(Err(error));

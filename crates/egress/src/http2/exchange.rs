@@ -10,11 +10,10 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, Method, Request, Response, Version};
-use tokio::time::Sleep;
 
 use super::Slot;
 use crate::Endpoint;
-use crate::answer::{Ended, Excerpt, Unanswered};
+use crate::answer::{Deadline, Ended, Excerpt, Unanswered};
 use crate::failure::classify;
 
 /// A request on its way, and its place on the connection. Dropped before the answer has ended, it is called off.
@@ -48,7 +47,7 @@ impl Slot {
     }
 
     fn unanswered(&self, error: &h2::Error) -> Unanswered {
-        let failure = classify(error);
+        let failure = self.failed(error);
         if error.is_go_away() && error.is_remote() {
             // Streams that the other side has, or may have, begun with do not end like this (RFC 9113, section 6.8).
             return Unanswered::GivenBack { failure, headers: None };
@@ -59,6 +58,15 @@ impl Slot {
         }
         Unanswered::Failed(failure)
     }
+
+    /// A stream came to a bad end.
+    fn failed(&self, error: &h2::Error) -> Failure {
+        if error.is_library() {
+            // The other side broke the rules. It may go on to, and not listen: no other request is to meet that.
+            self.load.retire();
+        }
+        classify(error)
+    }
 }
 
 impl Sent {
@@ -66,39 +74,46 @@ impl Sent {
     pub(crate) fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
-        deadline: Pin<&mut Sleep>,
+        deadline: Deadline<'_>,
     ) -> Poll<Result<Response<RecvStream>, Unanswered>> {
         match Pin::new(&mut self.response).poll(cx) {
             Poll::Ready(answered) => Poll::Ready(answered.map_err(|error| self.slot.unanswered(&error))),
-            Poll::Pending => deadline.poll(cx).map(|()| Err(Unanswered::too_late())),
+            Poll::Pending => deadline.poll(cx).map(|()| {
+                // It may be dead, or kept busy with something else: nobody is to wait for it again.
+                self.slot.load.retire();
+                Err(Unanswered::too_late())
+            }),
         }
     }
-}
 
-/// Reads a body to its end, or until there is too much of it.
-pub(crate) fn poll_body(
-    cx: &mut Context<'_>,
-    body: &mut RecvStream,
-    excerpt: &mut Excerpt,
-    deadline: Pin<&mut Sleep>,
-) -> Poll<Ended> {
-    while let Poll::Ready(next) = body.poll_data(cx) {
-        let data = match next {
-            Some(Ok(data)) => data,
-            // It is all that was wanted, said before the request was received whole (RFC 9113, section 8.1).
-            Some(Err(error)) if error.is_remote() && error.reason() == Some(Reason::NO_ERROR) => {
-                return Poll::Ready(Ended::Whole);
+    /// Reads a body to its end, or until there is too much of it.
+    pub(crate) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut RecvStream,
+        excerpt: &mut Excerpt,
+        deadline: Deadline<'_>,
+    ) -> Poll<Ended> {
+        while let Poll::Ready(next) = body.poll_data(cx) {
+            let data = match next {
+                Some(Ok(data)) => data,
+                // It is all that was wanted, said before the request was received whole (RFC 9113, section 8.1).
+                Some(Err(error)) if error.is_remote() && error.reason() == Some(Reason::NO_ERROR) => {
+                    return Poll::Ready(Ended::Whole);
+                }
+                Some(Err(error)) => return Poll::Ready(Ended::Failed(self.slot.failed(&error))),
+                None => return Poll::Ready(Ended::Whole),
+            };
+            if !excerpt.add(&data) {
+                // The stream is called off. Nothing else keeps the other side from sending all the same.
+                self.slot.load.retire();
+                return Poll::Ready(Ended::Oversized);
             }
-            Some(Err(error)) => return Poll::Ready(Ended::Failed(classify(&error))),
-            None => return Poll::Ready(Ended::Whole),
-        };
-        if !excerpt.add(&data) {
-            return Poll::Ready(Ended::Oversized);
+            // It fails when the stream has ended, which is told next.
+            let _ = body.flow_control().release_capacity(data.len());
         }
-        // It fails when the stream has ended, which is told next.
-        let _ = body.flow_control().release_capacity(data.len());
+        deadline.poll(cx).map(|()| Ended::too_late())
     }
-    deadline.poll(cx).map(|()| Ended::too_late())
 }
 
 fn request(endpoint: &Endpoint, mut headers: HeaderMap, length: usize) -> Request<()> {

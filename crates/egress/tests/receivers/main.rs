@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod frames;
+mod hostile;
 mod multiplexed;
 mod names;
 mod proxied;
@@ -16,7 +18,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aquarium_delivery::{DeliveryId, EventId, FailureKind, Outcome, RetryAfter, Timestamp};
-use aquarium_egress::{Egress, Endpoint, Guard, MAX_EXCERPT, Message, Options, Roots, Sent};
+use aquarium_egress::{
+    Egress, Endpoint, Guard, MAX_EXCERPT, MAX_RESPONSE_BODY, Message, Options, Roots, Sent,
+};
 use aquarium_testkit::certificates::{Authority, with_protocols};
 use aquarium_testkit::receiver::{Behaviour, Receiver};
 use bytes::Bytes;

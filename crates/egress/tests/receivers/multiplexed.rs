@@ -1,5 +1,6 @@
 //! HTTP/2, against servers that limit, refuse and say goodbye.
 
+use std::future::poll_fn;
 use std::sync::Mutex;
 
 use h2::server::{Builder, Connection, SendResponse, handshake};
@@ -168,6 +169,34 @@ async fn a_request_that_the_receiver_did_not_look_at_goes_out_again() {
         assert_eq!(server.send().await.outcome, answered(204));
         assert_eq!(kind(&server.send().await), Some(FailureKind::Protocol));
         server.egress.reconfigure(options(&[], Roots::Webpki)).unwrap();
+    };
+    tokio::time::timeout(BOUND, async { tokio::join!(serving, sending) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_without_end_ends_the_connection_and_does_not_undo_a_success() {
+    let server = Server::start().await;
+    let serving = async {
+        let mut first: Connection<_, Bytes> = handshake(server.accept().await).await.unwrap();
+        let (_, mut response) = next(&mut first).await;
+        let mut body = response.send_response(Response::new(()), false).unwrap();
+        let first = tokio::spawn(finish(first));
+        body.reserve_capacity(16_384);
+        while let Some(Ok(capacity)) = poll_fn(|cx| body.poll_capacity(cx)).await {
+            body.send_data(vec![b'x'; capacity].into(), false).unwrap();
+            body.reserve_capacity(16_384);
+        }
+        assert_eq!(poll_fn(|cx| body.poll_reset(cx)).await.unwrap(), Reason::CANCEL);
+        let mut second = handshake(server.accept().await).await.unwrap();
+        respond(&mut next(&mut second).await.1);
+        tokio::spawn(finish(second));
+        first.await.unwrap();
+    };
+    let sending = async {
+        let sent = server.send().await;
+        assert_eq!(sent.outcome, answered(200));
+        assert_eq!(sent.excerpt.len(), MAX_EXCERPT);
+        assert_eq!(server.send().await.outcome, answered(204));
     };
     tokio::time::timeout(BOUND, async { tokio::join!(serving, sending) }).await.unwrap();
 }

@@ -11,8 +11,8 @@ use tokio::time::Sleep;
 use crate::failure::timed_out;
 use crate::{MAX_EXCERPT, MAX_RESPONSE_BODY};
 
-/// When an attempt ends. It is looked at also when the task has used up its share of the runtime, which a receiver that
-/// never stops sending sees to: nothing would end it otherwise.
+/// When an attempt ends. It is looked at also when the task has used up its share of the runtime, as by reading without a
+/// pause: it must not depend on what the receiver does.
 pub(crate) type Deadline<'a> = Pin<&'a mut Unconstrained<Sleep>>;
 
 /// A request that got no answer.

@@ -6,7 +6,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use tokio::task::coop::unconstrained;
 
 use crate::answer::{Deadline, Ended, Excerpt, Unanswered};
 use crate::failure::{broken_off, classify};
-use crate::transport::Transport;
+use crate::transport::{Reading, Transport};
 use crate::{Endpoint, MAX_RESPONSE_HEAD};
 
 /// How long a connection may lie idle before it is closed. Common servers and balancers close theirs after 60 s (AWS) or
@@ -38,7 +37,7 @@ pub(crate) struct Http1 {
     sender: SendRequest<Full<Bytes>>,
     /// None when it has ended.
     connection: Option<Connection<TokioIo<Transport>, Full<Bytes>>>,
-    heard: Arc<AtomicBool>,
+    reading: Arc<Reading>,
     /// Whether a request was answered over it.
     reused: bool,
     /// How long it may lie idle.
@@ -47,11 +46,11 @@ pub(crate) struct Http1 {
 
 impl Http1 {
     pub(crate) async fn new(transport: Transport) -> Result<Box<Self>, hyper::Error> {
-        let heard = transport.heard();
+        let reading = transport.reading();
         let io = TokioIo::new(transport.patient());
         let (sender, connection) = Builder::new().max_buf_size(MAX_RESPONSE_HEAD).handshake(io).await?;
         let (connection, lifetime) = (Some(connection), IDLE_LIFETIME);
-        Ok(Box::new(Self { sender, connection, heard, reused: false, lifetime }))
+        Ok(Box::new(Self { sender, connection, reading, reused: false, lifetime }))
     }
 
     /// How long it may lie idle.
@@ -92,7 +91,7 @@ impl Http1 {
         headers: HeaderMap,
         body: Bytes,
     ) -> impl Future<Output = Sending> + use<> {
-        self.heard.store(false, Ordering::Relaxed);
+        self.reading.expect();
         // Only the connection can complete it, which is driven right there: it needs no waker, and no budget.
         unconstrained(self.sender.try_send_request(request(endpoint, headers, body)))
     }
@@ -119,7 +118,7 @@ impl Http1 {
         let unsent = error.take_message();
         let error = error.into_error();
         let failure = classify(&error);
-        let unheard = self.reused && !self.heard.load(Ordering::Relaxed) && broken_off(&error);
+        let unheard = self.reused && !self.reading.heard() && broken_off(&error);
         match unsent {
             Some(request) => {
                 let headers = Some(Box::new(request.into_parts().0.headers));

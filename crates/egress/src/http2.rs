@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::transport::Transport;
+use crate::transport::{Reading, Transport};
 use crate::{MAX_RESPONSE_BODY, MAX_RESPONSE_HEAD};
 
 /// How much of all answers together may be on its way unasked, in bytes.
@@ -55,6 +55,7 @@ struct Load {
     since: Instant,
     /// When the last request on it ended, in milliseconds after `since`.
     last_used: AtomicU64,
+    reading: Arc<Reading>,
     /// Told when there may be room that was not there before.
     news: watch::Sender<()>,
 }
@@ -70,14 +71,15 @@ pub(crate) struct Slot {
 impl Http2 {
     /// Greets the other side. `news` is told when there may be room for a request that was not there before.
     pub(crate) async fn new(transport: Transport, news: watch::Sender<()>) -> Result<Self, h2::Error> {
-        let allowance = Arc::new(AtomicUsize::new(READ_AT_ONCE));
+        let reading = transport.reading();
+        reading.at_once(READ_AT_ONCE);
         let (sender, connection) = Builder::new()
             .enable_push(false)
             .initial_max_send_streams(NOT_TOLD)
             .initial_window_size(MAX_RESPONSE_BODY as u32)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_RESPONSE_HEAD as u32)
-            .handshake(transport.measured(allowance.clone()))
+            .handshake(transport)
             .await?;
         let load = Arc::new(Load {
             streams: AtomicUsize::new(0),
@@ -86,9 +88,10 @@ impl Http2 {
             released: AtomicBool::new(false),
             since: Instant::now(),
             last_used: AtomicU64::new(0),
+            reading,
             news,
         });
-        tokio::spawn(serve(connection, load.clone(), allowance));
+        tokio::spawn(serve(connection, load.clone()));
         Ok(Self { sender, load })
     }
 
@@ -159,10 +162,10 @@ impl Load {
 }
 
 /// Keeps the connection going until it ends, nobody needs it, or the other side is dead.
-async fn serve(mut connection: Connection<Transport, Bytes>, load: Arc<Load>, allowance: Arc<AtomicUsize>) {
+async fn serve(mut connection: Connection<Transport, Bytes>, load: Arc<Load>) {
     let mut heartbeat = Heartbeat::new(connection.ping_pong());
     poll_fn(|cx| {
-        allowance.store(READ_AT_ONCE, Ordering::Relaxed);
+        load.reading.at_once(READ_AT_ONCE);
         let ended = Pin::new(&mut connection).poll(cx).is_ready();
         let limit = connection.max_concurrent_send_streams();
         if load.limit.swap(limit, Ordering::AcqRel) != limit {

@@ -10,17 +10,82 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::{MAX_RESPONSE_BODY, MAX_RESPONSE_HEAD};
+
+/// The most that is read for one answer, in bytes, with all that goes with it: its head, its body, the framing of both,
+/// informational answers before it, and whatever else the other side thinks of meanwhile. The head and the body have
+/// narrower limits of their own.
+const MAX_ANSWER: usize = 2 * (MAX_RESPONSE_HEAD + MAX_RESPONSE_BODY);
+
 /// A connection, below HTTP.
 #[derive(Debug)]
 pub(crate) struct Transport {
     stream: Stream,
-    heard: Arc<AtomicBool>,
+    reading: Arc<Reading>,
     /// Whether a peer that does not take any more may still be read from.
     patient: bool,
     /// Why nothing more can be written.
     broken: Option<io::Error>,
     deaf: bool,
-    allowance: Option<Arc<AtomicUsize>>,
+}
+
+/// What was read, and how much may be. Who is on the connection says so, and the connection keeps to it.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    heard: AtomicBool,
+    /// In bytes. Beyond that, it is an error.
+    left: AtomicUsize,
+    /// In one go, in bytes. Beyond that, there is said to be nothing, and that it is worth asking again.
+    at_once: AtomicUsize,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        let (left, at_once) = (AtomicUsize::new(MAX_ANSWER), AtomicUsize::new(usize::MAX));
+        Self { heard: AtomicBool::new(false), left, at_once }
+    }
+}
+
+impl Reading {
+    /// Whether anything was read since the last [`Reading::expect`].
+    pub(crate) fn heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// One answer is awaited, and nothing else.
+    pub(crate) fn expect(&self) {
+        self.heard.store(false, Ordering::Relaxed);
+        self.left.store(MAX_ANSWER, Ordering::Relaxed);
+    }
+
+    /// One more answer is awaited: there are so many by now. What was not needed for those before is good for one more at
+    /// most, so that none can be saved up for.
+    pub(crate) fn expect_one_of(&self, answers: usize) {
+        let most = answers.saturating_add(1).saturating_mul(MAX_ANSWER);
+        let more = |left: usize| Some(left.saturating_add(MAX_ANSWER).min(most));
+        // It always succeeds, since there always is a next value.
+        let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    /// So many bytes may be read now in one go.
+    pub(crate) fn at_once(&self, bytes: usize) {
+        self.at_once.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts what was read.
+    fn count(&self, read: usize) -> io::Result<()> {
+        let less = |known: &AtomicUsize| {
+            let _ = known
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(read)));
+        };
+        less(&self.at_once);
+        less(&self.left);
+        self.heard.store(true, Ordering::Relaxed);
+        match self.left.load(Ordering::Relaxed) {
+            0 => Err(io::Error::new(ErrorKind::InvalidData, "the endpoint sends more than an answer can be")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The kinds of connections there are.
@@ -32,13 +97,7 @@ pub(crate) enum Stream {
 
 impl Transport {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, heard: Arc::default(), patient: false, broken: None, deaf: false, allowance: None }
-    }
-
-    /// The same, which gives no more than what is allowed at the time: then it says that there is nothing, and that it is
-    /// worth asking again. What is allowed is counted down, in bytes.
-    pub(crate) fn measured(self, allowance: Arc<AtomicUsize>) -> Self {
-        Self { allowance: Some(allowance), ..self }
+        Self { stream, reading: Arc::default(), patient: false, broken: None, deaf: false }
     }
 
     /// The same for HTTP/1.1. A receiver may answer before it has read the whole request, and close: the answer is there
@@ -48,9 +107,9 @@ impl Transport {
         Self { patient: true, ..self }
     }
 
-    /// Set whenever something was read.
-    pub(crate) fn heard(&self) -> Arc<AtomicBool> {
-        self.heard.clone()
+    /// What is read from it.
+    pub(crate) fn reading(&self) -> Arc<Reading> {
+        self.reading.clone()
     }
 
     fn written<T>(&mut self, cx: &Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -77,9 +136,7 @@ impl AsyncRead for Transport {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        if let Some(allowance) = &self.allowance
-            && allowance.load(Ordering::Relaxed) == 0
-        {
+        if self.reading.at_once.load(Ordering::Relaxed) == 0 {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -88,12 +145,8 @@ impl AsyncRead for Transport {
             Stream::Encrypted(stream) => Pin::new(stream).poll_read(cx, buffer),
         })?;
         let read = buffer.filled().len() - before;
-        if let Some(allowance) = &self.allowance {
-            let left = allowance.load(Ordering::Relaxed);
-            allowance.store(left.saturating_sub(read), Ordering::Relaxed);
-        }
         if read > 0 {
-            self.heard.store(true, Ordering::Relaxed);
+            self.reading.count(read)?;
         } else if let Some(error) = self.broken.take() {
             return Poll::Ready(Err(error));
         }

@@ -280,11 +280,15 @@ impl Play {
                     }
                 }
                 DATA => {
-                    if let Ok(length @ 1..) = u32::try_from(payload.len()) {
-                        write(&mut stream, &frame(WINDOW_UPDATE, 0, 0, &length.to_be_bytes())).await?;
+                    let more = u32::try_from(payload.len()).unwrap_or(0).to_be_bytes();
+                    if !payload.is_empty() {
+                        write(&mut stream, &frame(WINDOW_UPDATE, 0, 0, &more)).await?;
                     }
                     if let Some((_, body)) = expected.get_mut(&on) {
                         body.extend_from_slice(&payload);
+                        if !payload.is_empty() && flags & END_STREAM == 0 {
+                            write(&mut stream, &frame(WINDOW_UPDATE, 0, on, &more)).await?;
+                        }
                     }
                 }
                 _ => {}

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use aquarium_delivery::{Failure, FailureKind};
@@ -33,6 +34,7 @@ impl Slot {
         body: Bytes,
     ) -> Result<Sent, Unanswered> {
         let empty = body.is_empty();
+        self.load.reading.expect_one_of(self.load.streams.load(Ordering::Acquire));
         let request = request(endpoint, headers, body.len());
         let (response, mut stream) = match self.sender.send_request(request, empty) {
             Ok(sent) => sent,

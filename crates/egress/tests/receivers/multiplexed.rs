@@ -201,6 +201,33 @@ async fn a_body_without_end_ends_the_connection_and_does_not_undo_a_success() {
     tokio::time::timeout(BOUND, async { tokio::join!(serving, sending) }).await.unwrap();
 }
 
+/// How much may be read over a connection grows with the requests on it, and with each that comes.
+#[tokio::test]
+async fn large_answers_to_many_requests_fit_over_one_connection() {
+    const REQUESTS: usize = 32;
+    let server = Arc::new(Server::start().await);
+    let accepting = server.clone();
+    let serving = tokio::spawn(async move {
+        let mut connection = handshake(accepting.accept().await).await.unwrap();
+        let mut answers = JoinSet::new();
+        while let Some(Ok((_, mut response))) = connection.accept().await {
+            answers.spawn(async move {
+                let mut body = response.send_response(Response::new(()), false).unwrap();
+                body.send_data(vec![b'x'; MAX_RESPONSE_BODY].into(), true).unwrap();
+            });
+        }
+    });
+    for _ in 0..3 {
+        let mut sending = JoinSet::new();
+        for _ in 0..REQUESTS {
+            let server = server.clone();
+            sending.spawn(async move { server.send().await.outcome });
+        }
+        assert!(sending.join_all().await.iter().all(|outcome| *outcome == answered(200)));
+    }
+    serving.abort();
+}
+
 #[tokio::test]
 async fn those_who_wait_for_a_connection_go_on_by_themselves_when_it_fails() {
     let server = Arc::new(Server::start().await);

@@ -238,9 +238,22 @@ impl Sidecar {
     /// # Panics
     /// If it runs no more.
     pub fn open_files(&self) -> usize {
+        self.descriptors().count()
+    }
+
+    /// How many of them are sockets.
+    ///
+    /// # Panics
+    /// If it runs no more.
+    pub fn open_sockets(&self) -> usize {
+        let leads_to = self.descriptors().filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        leads_to.filter(|to| to.to_string_lossy().starts_with("socket:")).count()
+    }
+
+    fn descriptors(&self) -> std::fs::ReadDir {
         let path = format!("/proc/{}/fd", self.pid());
         match std::fs::read_dir(&path) {
-            Ok(files) => files.count(),
+            Ok(files) => files,
             Err(error) => panic!("{path}: {error}"),
         }
     }

@@ -228,6 +228,28 @@ async fn a_suspended_webhook_goes_on_when_its_url_changes() {
     assert_eq!(receiver.wait_for(2, SOON).await[1].path, "/here");
 }
 
+/// The file of a header is followed, and what waits gets what it holds by then.
+#[tokio::test]
+async fn a_header_from_a_file_is_read_again() {
+    let script = Behaviour::in_turn([Behaviour::status(500), Behaviour::status(204)]);
+    let receiver = Receiver::builder().script(script).start().await;
+    let mut config = ConfigDirectory::new();
+    config.write("ops-token", "Bearer first");
+    config.section("delivery", "jitter = 0.0\nretry = [\"5s\"]");
+    let headers = "headers = { Authorization = { file = \"../ops-token\" } }";
+    ops(&mut config, &receiver.url("/"), headers);
+    let (sidecar, client) = start(&config).await;
+    accept(&client, &format!("{EVENTS}?wait=10s"), event("ds_1")).await;
+
+    config.write("ops-token", "Bearer second");
+    sidecar.wait_for_log("acme/urban/ops: new headers", SOON).await;
+    accept(&client, EVENTS, event("ds_2")).await;
+    let received = receiver.wait_for(3, SOON).await;
+    let authorized: Vec<_> = received.iter().filter_map(|request| request.header("authorization")).collect();
+    assert_eq!(authorized, ["Bearer first", "Bearer second", "Bearer second"]);
+    assert!(!sidecar.logs().iter().any(|line| line.contains("Bearer")), "its value is told nowhere");
+}
+
 #[tokio::test]
 async fn an_organization_comes_and_goes() {
     let receiver = Receiver::start().await;

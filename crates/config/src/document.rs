@@ -78,15 +78,6 @@ impl<'d, 'i> Table<'d, 'i> {
         })
     }
 
-    /// Refuses a key that is known, but has no meaning yet.
-    pub(crate) fn unavailable(&mut self, key: &'static str) {
-        if let Some(value) = self.remove(key) {
-            let message = format!("{} is not available yet in this version", quote(key));
-            self.findings.add(Problem::error(value.key.1.clone(), message).help("leave it out"));
-            value.mask();
-        }
-    }
-
     /// Takes everything that is left, whatever the keys.
     pub(crate) fn entries(self) -> impl Iterator<Item = Value<'d, 'i>> {
         let findings = self.findings;

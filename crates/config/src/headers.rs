@@ -109,3 +109,40 @@ fn header_value(entry: Value<'_, '_>, scope: Scope<'_>) -> Option<HeaderValue> {
     findings.add(Problem::error(span, format!("{origin} {wrong}")));
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_sender_sets_itself_is_reserved_and_nothing_else() {
+        for name in [
+            "Content-Type",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Trailer",
+            "Host",
+            "Connection",
+            "Keep-Alive",
+            "TE",
+            "Upgrade",
+            "Expect",
+            "User-Agent",
+            "Proxy-Authorization",
+            "Proxy-Connection",
+            "X-Aquarium-Secret",
+            "Aquarium-Delivery",
+            "Aquarium-Attempt",
+            "Webhook-Id",
+            "Webhook-Timestamp",
+            "Webhook-Signature",
+        ] {
+            let name: HeaderName = name.parse().unwrap();
+            assert!(reserved(name.as_str()).is_some(), "{name}");
+        }
+        for name in ["Authorization", "X-Api-Key", "X-Webhook-Id", "Cookie", "Forwarded"] {
+            let name: HeaderName = name.parse().unwrap();
+            assert!(reserved(name.as_str()).is_none(), "{name}");
+        }
+    }
+}

@@ -29,6 +29,11 @@ const RETENTION: Bounds<Duration> = Bounds {
     greatest: Duration::from_secs(3650 * 86_400),
     accepted: "a duration from \"1s\" to \"3650d\"",
 };
+const GRACE: Bounds<Duration> = Bounds {
+    least: Duration::ZERO,
+    greatest: Duration::from_secs(3_600),
+    accepted: "a duration from \"0s\" to \"1h\"",
+};
 /// The most event types that an operator may declare.
 const MAX_CUSTOM: usize = 256;
 /// The most networks in `egress.allow`.
@@ -38,6 +43,7 @@ const MAX_SOCKET_PATH: usize = 107;
 
 /// What the file says.
 pub(crate) struct Aquarium {
+    pub(crate) shutdown_grace: Duration,
     pub(crate) ingest: Ingest,
     pub(crate) admin: Admin,
     pub(crate) queue: Queue,
@@ -49,6 +55,7 @@ impl Aquarium {
     /// Stands in for a file that cannot be read: what it may have allowed or declared is not known.
     pub(crate) fn unknown(file: &Path) -> Self {
         Self {
+            shutdown_grace: Duration::from_secs(25),
             ingest: Ingest { listen: local(7878), max_event_size: 1 << 20, token: None },
             admin: Admin { listen: local(7879), token: None },
             queue: Queue {
@@ -65,6 +72,8 @@ impl Aquarium {
     /// Reads the file; what cannot be used is reported, and stands as if it were not there.
     pub(crate) fn read(file: &Path, mut root: Table<'_, '_>, scope: Scope<'_>) -> Self {
         let default = Self::unknown(file);
+        let shutdown_grace =
+            root.read("shutdown_grace", default.shutdown_grace, |v| value::duration(v, &GRACE));
         let (ingest, ingest_at) = ingest(root.section("ingest"), default.ingest, scope);
         let (admin, admin_at) = admin(root.section("admin"), default.admin, scope);
         let queue = queue(root.section("queue"), default.queue, ingest.max_event_size, scope);
@@ -80,7 +89,7 @@ impl Aquarium {
         }
         root.finish();
         let rules = Rules { types, allow: allow_known.then(|| egress.allow.clone()), delivery };
-        Self { ingest, admin, queue, egress, rules }
+        Self { shutdown_grace, ingest, admin, queue, egress, rules }
     }
 }
 

@@ -195,6 +195,7 @@ fn settings(old: &Config, new: &Config, diff: &mut Diff) {
     };
     let ingest_stays = old.ingest.listen == new.ingest.listen;
     let admin_stays = old.admin.listen == new.admin.listen;
+    note("shutdown_grace", old.shutdown_grace != new.shutdown_grace, true);
     note("ingest.listen", !ingest_stays, false);
     note("ingest.token", old.ingest.token != new.ingest.token, ingest_stays);
     note("ingest.max_event_size", old.ingest.max_event_size != new.ingest.max_event_size, true);

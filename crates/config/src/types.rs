@@ -18,6 +18,8 @@ use crate::{Secret, SigningKey, Tls};
 /// A configuration that was found to be valid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// How long attempts under way may go on once a stop was asked for.
+    pub shutdown_grace: Duration,
     /// Where the app posts events.
     pub ingest: Ingest,
     /// Where operators ask.

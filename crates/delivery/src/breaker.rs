@@ -50,6 +50,20 @@ pub enum Permit {
     AfterProbe,
 }
 
+/// How a breaker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerStatus {
+    /// Attempts flow.
+    Closed,
+    /// Nothing flows before the next probe.
+    Open {
+        /// When that may start.
+        probe_at: Timestamp,
+    },
+    /// A probe is under way.
+    Probing,
+}
+
 impl Breaker {
     /// A closed breaker that opens after `limit` failures in a row.
     pub fn new(limit: u32) -> Self {
@@ -111,6 +125,15 @@ impl Breaker {
     pub fn cancel_probe(&mut self, probe_at: Timestamp) {
         if let State::Probing { interval } = self.state {
             self.state = State::Open { probe_at, interval };
+        }
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> BreakerStatus {
+        match self.state {
+            State::Closed { .. } => BreakerStatus::Closed,
+            State::Open { probe_at, .. } => BreakerStatus::Open { probe_at },
+            State::Probing { .. } => BreakerStatus::Probing,
         }
     }
 

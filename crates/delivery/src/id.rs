@@ -22,6 +22,13 @@ macro_rules! id {
                 Self(Builder::from_unix_timestamp_millis(now.as_millis(), &random).into_uuid())
             }
 
+            /// When it was made, by the clock of who made it.
+            pub fn made_at(&self) -> Timestamp {
+                let bytes = self.0.as_bytes();
+                let [a, b, c, d, e, f] = [bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]];
+                Timestamp::from_millis(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+            }
+
             /// The sixteen bytes that a queue stores.
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
@@ -79,6 +86,11 @@ id!(
     DeliveryId,
     "dlv_"
 );
+id!(
+    /// Names a replay in bulk: `rpl_` and a UUIDv7.
+    ReplayId,
+    "rpl_"
+);
 
 /// A text that is no identifier of the kind asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +109,7 @@ mod tests {
         let earlier = EventId::new(Timestamp::from_millis(1_000), [0xff; 10]);
         let later = EventId::new(Timestamp::from_millis(1_001), [0; 10]);
         assert!(earlier < later);
+        assert_eq!(later.made_at(), Timestamp::from_millis(1_001));
         assert_eq!(earlier.to_string().parse(), Ok(earlier));
         assert!(earlier.to_string().starts_with("evt_"));
         assert!(earlier.to_string().parse::<DeliveryId>().is_err(), "the prefix is part of the identifier");

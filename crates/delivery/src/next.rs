@@ -85,6 +85,16 @@ impl Decision {
     }
 }
 
+/// Decides what follows from the outcome of a test. It is not tried again, and it suspends nothing.
+pub fn next_of_test(outcome: &Outcome, now: Timestamp) -> Decision {
+    let hint = match outcome {
+        Outcome::Answered { status: 200..=299, .. } => return Decision::of(Next::Delivered),
+        Outcome::Answered { status: 429 | 503, retry_after } => retry_after.map(|hint| hint.at(now)),
+        Outcome::Answered { .. } | Outcome::Failed(_) => None,
+    };
+    Decision { next: Next::Exhausted(Exhaustion::Attempts), pause_until: hint.filter(|at| *at > now) }
+}
+
 fn retry(state: State, schedule: &Schedule, hint: Option<Timestamp>, now: Timestamp, jitter: f64) -> Next {
     let step = usize::try_from(state.attempts.saturating_sub(1)).unwrap_or(usize::MAX);
     let Some(wait) = schedule.retry.get(step) else {

@@ -5,7 +5,6 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use aquarium_config::{Config, Diff, Webhook, diff};
 use aquarium_delivery::{Order, Timestamp, WebhookName};
@@ -16,9 +15,10 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::control::{Command, Control, Reply, Unusual};
 use crate::runner::{Exit, Inputs, Missed, Runner, Shared};
 use crate::slots::Slots;
-use crate::{Budget, Chance, Clock, Sender};
+use crate::{Budget, Chance, Clock, Observe, Sender, Unobserved};
 
 /// Commits whose offers may wait for a lane. A lane empties its inbox whenever it runs.
 const INBOX: usize = 16;
@@ -35,27 +35,22 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Of these, what one lane asks for at once when it reads from the queue.
     pub lane_bytes: usize,
-    /// How long attempts under way may go on once a stop was asked for.
-    pub grace: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            in_flight: 512,
-            body_bytes: 32 * 1024 * 1024,
-            lane_bytes: 4 * 1024 * 1024,
-            grace: Duration::from_secs(25),
-        }
+        Self { in_flight: 512, body_bytes: 32 * 1024 * 1024, lane_bytes: 4 * 1024 * 1024 }
     }
 }
 
 /// Runs a lane for each webhook that has something to send.
 #[derive(Debug)]
 pub struct Dispatcher<Q, S> {
-    shared: Arc<Shared<Q, S>>,
+    shared: Shared<Q, S>,
     commits: Commits,
     config: watch::Receiver<Arc<Config>>,
+    control: Control,
+    commands: mpsc::Receiver<Command>,
 }
 
 struct Lanes<Q, S> {
@@ -65,8 +60,15 @@ struct Lanes<Q, S> {
     tasks: JoinSet<Exit>,
     /// The suspended webhooks, and the URL that answered 410.
     suspended: HashMap<WebhookName, String>,
-    /// Suspensions that are being lifted in the queue.
-    resuming: JoinSet<()>,
+    /// Suspensions that are being lifted in the queue. Those that an operator wants lifted are when that is done.
+    resuming: JoinSet<Option<Resumed>>,
+}
+
+/// A suspension that an operator wants lifted, and that the queue has forgotten.
+#[derive(Debug)]
+struct Resumed {
+    webhook: WebhookName,
+    reply: Reply,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,8 @@ struct Handle {
     webhook: watch::Sender<Arc<Webhook>>,
     /// Offers that came when it was about to end.
     late: Vec<Delivery>,
+    /// Set if it was suspended, and is to be resumed when it has ended.
+    resume: Option<Reply>,
 }
 
 /// What follows on `current` when `webhook` is configured, if that is anything else. One that was removed is not active
@@ -110,9 +114,24 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             bodies: Budget::new(limits.body_bytes / 4 * 3),
             first_bodies: Budget::new(limits.body_bytes / 4),
             limits,
+            unusual: Unusual::default(),
+            observer: Arc::new(Unobserved),
             stop: CancellationToken::new(),
         };
-        Self { shared: Arc::new(shared), commits, config }
+        let (control, commands) = Control::new(shared.unusual.clone(), shared.slots.clone());
+        Self { shared, commits, config, control, commands }
+    }
+
+    /// Has somebody hear of what the lanes do.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn Observe>) -> Self {
+        self.shared.observer = observer;
+        self
+    }
+
+    /// How it is asked and told while it runs.
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Sends until `shutdown`; then attempts under way may end within the grace period, and what they came to is
@@ -121,11 +140,11 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
     /// # Errors
     /// The queue's, if what waits in it could not be read at the start.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { shared, mut commits, mut config } = self;
+        let Self { shared, mut commits, mut config, mut commands, control: _ } = self;
         let current = config.borrow_and_update().clone();
         let backlog = shared.queue.backlog().await?;
         let mut lanes = Lanes {
-            shared,
+            shared: Arc::new(shared),
             current,
             running: HashMap::new(),
             tasks: JoinSet::new(),
@@ -144,7 +163,12 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
                     Ok(exit) => lanes.ended(exit),
                     Err(error) => lanes.broke_off(&error),
                 },
-                Some(_) = lanes.resuming.join_next() => {}
+                Some(resumed) = lanes.resuming.join_next() => {
+                    if let Ok(Some(resumed)) = resumed {
+                        lanes.resumed(resumed);
+                    }
+                }
+                Some(Command::Resume(webhook, reply)) = commands.recv() => lanes.resume_for_good(webhook, reply),
                 Ok(()) = config.changed() => {
                     let next = config.borrow_and_update().clone();
                     lanes.reconfigure(next);
@@ -199,8 +223,46 @@ impl<Q: Queue, S: Sender> Lanes<Q, S> {
             if let Err(error) = queue.resume(name.clone()).await {
                 warn!(webhook = %name, %error, "its suspension could not be lifted for good; it is again at the next start");
             }
+            None
         });
         true
+    }
+
+    /// Ends a suspension: in the queue, and then here.
+    fn resume_for_good(&mut self, webhook: WebhookName, reply: Reply) {
+        if !self.suspended.contains_key(&webhook) {
+            let ending = self.shared.unusual.get(&webhook).is_some_and(|status| status.suspended);
+            match self.running.get_mut(&webhook).filter(|_| ending) {
+                Some(handle) => handle.resume = Some(reply),
+                // Whoever asked may have gone.
+                None => drop(reply.send(Ok(false))),
+            }
+            return;
+        }
+        let queue = self.shared.queue.clone();
+        self.resuming.spawn(async move {
+            match queue.resume(webhook.clone()).await {
+                Ok(()) => Some(Resumed { webhook, reply }),
+                Err(error) => {
+                    drop(reply.send(Err(error)));
+                    None
+                }
+            }
+        });
+    }
+
+    fn resumed(&mut self, Resumed { webhook, reply }: Resumed) {
+        if self.suspended.remove(&webhook).is_some() {
+            info!(%webhook, "resumed by an operator");
+            if let Some(webhook) = self.current.webhook(&webhook).cloned()
+                && self.is_running(&webhook)
+                && !self.running.contains_key(&webhook.name)
+            {
+                self.start(webhook, Some(Timestamp::default()));
+            }
+        }
+        // Whoever asked may have gone.
+        drop(reply.send(Ok(true)));
     }
 
     fn start(&mut self, webhook: Arc<Webhook>, next_due: Option<Timestamp>) {
@@ -210,7 +272,7 @@ impl<Q: Queue, S: Sender> Lanes<Q, S> {
         let missed = Arc::new(Missed::default());
         let inputs = Inputs { offers: inbox, missed: missed.clone(), webhook: watched };
         let task = self.tasks.spawn(Runner::new(self.shared.clone(), inputs, next_due).run()).id();
-        self.running.insert(name, Handle { task, offers, missed, webhook, late: Vec::new() });
+        self.running.insert(name, Handle { task, offers, missed, webhook, late: Vec::new(), resume: None });
     }
 
     /// A lane panicked. Its deliveries are in the queue: another one takes them up.
@@ -261,6 +323,9 @@ impl<Q: Queue, S: Sender> Lanes<Q, S> {
         let Some(handle) = self.running.remove(&name) else { return };
         if let Some(url) = exit.suspended {
             self.suspended.insert(name.clone(), url);
+        }
+        if let Some(reply) = handle.resume {
+            self.resume_for_good(name.clone(), reply);
         }
         let Some(webhook) = self.current.webhook(&name).cloned() else { return };
         self.lift_suspension(&webhook);
@@ -327,7 +392,7 @@ impl<Q: Queue, S: Sender> Lanes<Q, S> {
                 }
             }
         };
-        if tokio::time::timeout(self.shared.limits.grace, ending).await.is_err() {
+        if tokio::time::timeout(self.current.shutdown_grace, ending).await.is_err() {
             warn!(
                 lanes = self.tasks.len(),
                 "attempts were cut off at the end of the grace period; they are made again at the next start"

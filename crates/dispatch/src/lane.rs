@@ -23,13 +23,15 @@ use aquarium_config::Webhook;
 use aquarium_delivery::{Breaker, DeliveryId, Limiter, Order, Permit, Timestamp, WebhookName, Window};
 use aquarium_queue::{Claim, Delivery, Key, PARKED, Page, Watcher};
 
-use crate::Reserved;
+use crate::{LaneStatus, Reserved};
 pub use step::{Concluded, Item, Made, Notice, Step};
 
 /// Deliveries that a lane keeps ready at the most, unless it may send more than half as many at once.
 pub const READY: usize = 256;
 /// Deliveries whose outcome is being recorded at the most; beyond that a lane sends nothing new.
 pub const UNRECORDED: usize = 1_024;
+/// Tests that a lane has room for beside everything else: under way, and ready.
+const TESTS: usize = 4;
 /// Watchers of stored deliveries that a lane remembers at the most.
 const WATCHERS: usize = 1_024;
 
@@ -37,7 +39,7 @@ const WATCHERS: usize = 1_024;
 #[derive(Debug)]
 pub struct Lane {
     webhook: Arc<Webhook>,
-    ready: BTreeMap<(Timestamp, Key), Item>,
+    ready: BTreeMap<Rank, Item>,
     sending: HashMap<Key, Sending>,
     /// Decided, and not yet recorded; with the time at which it is due again, if it is.
     recording: HashMap<Key, Option<Timestamp>>,
@@ -52,10 +54,19 @@ pub struct Lane {
     suspended: Option<String>,
 }
 
+/// The order in which deliveries that are ready are sent: what an operator sends again comes behind what is fresh.
+type Rank = (bool, Timestamp, Key);
+
+fn rank(delivery: &Delivery) -> Rank {
+    let again = delivery.replayed_at.is_some() && delivery.attempts_of_schedule() == 0;
+    (again, delivery.due_at, delivery.key)
+}
+
 #[derive(Debug)]
 struct Sending {
     delivery: Delivery,
     probe: bool,
+    breaker_open: bool,
 }
 
 /// What is known of the deliveries that are in the queue only.
@@ -144,6 +155,17 @@ impl Lane {
         }
     }
 
+    /// What is unusual about it, if anything is.
+    pub fn status(&self, now: Timestamp) -> Option<LaneStatus> {
+        let paused_until = self.paused_until.filter(|until| *until > now);
+        let suspended = self.suspended.is_some();
+        (self.breaker.is_open() || paused_until.is_some() || suspended).then(|| LaneStatus {
+            breaker: self.breaker.status(),
+            paused_until,
+            suspended,
+        })
+    }
+
     /// The URL that answered 410 Gone.
     pub fn suspended(&self) -> Option<&str> {
         self.suspended.as_deref()
@@ -158,8 +180,17 @@ impl Lane {
     /// another one.
     pub fn offer(&mut self, item: Item) {
         let (key, due) = (item.delivery.key, item.delivery.due_at);
-        if due == PARKED || self.stored.seen.is_some_and(|seen| key <= seen) || self.has(due, key) {
+        if item.delivery.replayed_at.is_some() {
+            // Its key does not tell whether a page has shown it, and perhaps it was sent since: the next page tells.
+            self.stored.add(due);
             return self.watch(item.delivery);
+        }
+        if due == PARKED || self.stored.seen.is_some_and(|seen| key <= seen) || self.has(&item.delivery) {
+            return self.watch(item.delivery);
+        }
+        if item.delivery.test && self.suspended.is_none() && self.ready.len() < self.capacity() + TESTS {
+            self.ready.insert(rank(&item.delivery), item);
+            return;
         }
         let capacity = self.capacity();
         let older_stored = self.stored.next_due.is_some_and(|stored| stored <= due);
@@ -169,7 +200,7 @@ impl Lane {
                 self.stored.add(due);
                 self.watch(item.delivery);
             }
-            _ => drop(self.ready.insert((due, key), item)),
+            _ => drop(self.ready.insert(rank(&item.delivery), item)),
         }
     }
 
@@ -185,8 +216,9 @@ impl Lane {
 
     /// Remembers who watches a delivery that is not kept here.
     fn watch(&mut self, delivery: Delivery) {
+        let rank = rank(&delivery);
         let Some(watcher) = delivery.watcher else { return };
-        if let Some(ready) = self.ready.get_mut(&(delivery.due_at, delivery.key)) {
+        if let Some(ready) = self.ready.get_mut(&rank) {
             ready.delivery.watcher = Some(watcher);
         } else if let Some(sending) = self.sending.get_mut(&delivery.key) {
             sending.delivery.watcher = Some(watcher);
@@ -195,10 +227,10 @@ impl Lane {
         }
     }
 
-    fn has(&self, due: Timestamp, key: Key) -> bool {
-        self.sending.contains_key(&key)
-            || self.recording.contains_key(&key)
-            || self.ready.contains_key(&(due, key))
+    fn has(&self, delivery: &Delivery) -> bool {
+        self.sending.contains_key(&delivery.key)
+            || self.recording.contains_key(&delivery.key)
+            || self.ready.contains_key(&rank(delivery))
     }
 
     fn capacity(&self) -> usize {
@@ -207,7 +239,7 @@ impl Lane {
 
     /// Whether [`Lane::next`] would send something: the moment to get a slot for it.
     pub fn wants_to_send(&self, now: Timestamp) -> bool {
-        !self.ready.is_empty() && self.may_send(now).is_ok()
+        self.ready.values().next().is_some_and(|item| self.may_start(&item.delivery, now).is_ok())
     }
 
     /// Whether what is ready may be sent soon. If not, then its bodies are better read again when their turn comes: what
@@ -223,8 +255,14 @@ impl Lane {
         }
     }
 
-    /// `Err` tells when it may, if that is known.
-    fn may_send(&self, now: Timestamp) -> Result<(), Option<Timestamp>> {
+    /// Whether an attempt may start for what is first. `Err` tells when it may, if that is known.
+    fn may_start(&self, delivery: &Delivery, now: Timestamp) -> Result<(), Option<Timestamp>> {
+        if delivery.test {
+            // Somebody wants to know how the endpoint is now, whatever has become of what was sent before.
+            let tests = self.sending.values().filter(|sending| sending.delivery.test).count();
+            let room = tests < TESTS && self.recording.len() < UNRECORDED;
+            return if room && !self.is_held() { Ok(()) } else { Err(None) };
+        }
         if self.is_held() || self.sending.len() >= self.places() || self.recording.len() >= UNRECORDED {
             return Err(None);
         }
@@ -252,7 +290,7 @@ impl Lane {
             return if self.is_quiet() { Step::End } else { Step::Wait(None) };
         }
         if let Some(concluded) = self.expire(now) {
-            return Step::Conclude(concluded);
+            return Step::Conclude(Box::new(concluded));
         }
         if may_send
             && self.wants_to_send(now)
@@ -263,10 +301,8 @@ impl Lane {
         if self.wants_page(now) {
             return Step::Claim(self.claim(now));
         }
-        let sendable_at = match (self.ready.is_empty(), self.may_send(now)) {
-            (false, Err(at)) => at,
-            _ => None,
-        };
+        let first = self.ready.values().next();
+        let sendable_at = first.and_then(|item| self.may_start(&item.delivery, now).err().flatten());
         let claimable_at = self.stored.next_due.filter(|due| *due > now);
         let wake_at = earlier(sendable_at, claimable_at);
         let empty = self.ready.is_empty() && self.stored.next_due.is_none();
@@ -283,14 +319,18 @@ impl Lane {
     }
 
     fn start(&mut self, item: Item, now: Timestamp) -> Item {
-        let probe = self.breaker.permit(now) == Permit::Probe;
-        self.breaker.start();
+        let breaker_open = self.breaker.is_open();
+        // A test is no probe: it moves the next one neither nearer nor away.
+        let probe = !item.delivery.test && self.breaker.permit(now) == Permit::Probe;
+        if !item.delivery.test {
+            self.breaker.start();
+        }
         if let Some(limiter) = &mut self.limiter {
             limiter.start(now);
         }
         let mut delivery = item.delivery.clone();
         delivery.body = None;
-        self.sending.insert(delivery.key, Sending { delivery, probe });
+        self.sending.insert(delivery.key, Sending { delivery, probe, breaker_open });
         item
     }
 
@@ -302,12 +342,12 @@ impl Lane {
 
     fn claim(&mut self, now: Timestamp) -> Claim {
         self.stored.claim = Some(Claiming::default());
-        let ready = self.ready.keys().map(|(_, key)| *key);
+        let ready = self.ready.keys().map(|(.., key)| *key);
         let held = ready.chain(self.sending.keys().copied()).chain(self.recording.keys().copied()).collect();
         Claim {
             webhook: self.webhook.name.clone(),
             now,
-            limit: self.capacity() - self.ready.len(),
+            limit: self.capacity().saturating_sub(self.ready.len()).max(1),
             bytes: 0,
             held,
             parked: self.webhook.order == Order::None,
@@ -324,12 +364,12 @@ impl Lane {
         self.stored.next_due = earlier(page.next_due, earlier(claiming.next_due, being_recorded));
         for mut delivery in page.deliveries {
             self.stored.seen = self.stored.seen.max(Some(delivery.key));
-            if claiming.recorded.contains(&delivery.key) || self.has(delivery.due_at, delivery.key) {
+            if claiming.recorded.contains(&delivery.key) || self.has(&delivery) {
                 continue;
             }
             delivery.watcher = self.watchers.remove(&delivery.id);
             let reserved = reserve(&mut delivery);
-            self.ready.insert((delivery.due_at, delivery.key), Item { delivery, reserved });
+            self.ready.insert(rank(&delivery), Item { delivery, reserved });
         }
         for item in claiming.offered {
             self.offer(item);

@@ -13,15 +13,21 @@
 mod attempt;
 mod budget;
 mod clock;
+mod control;
 mod dispatcher;
 mod endpoint;
 pub mod lane;
+mod observe;
+mod replays;
 mod runner;
 mod sender;
 mod slots;
 
 pub use budget::{Budget, Reserved};
 pub use clock::{Chance, Clock};
+pub use control::{Control, LaneStatus, Load};
 pub use dispatcher::{Dispatcher, Limits};
 pub use endpoint::{Unusable, endpoint};
+pub use observe::{Observe, ObserveLane, Unobserved};
+pub use replays::{Replays, Waker};
 pub use sender::Sender;

@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::attempt::{Target, attempt};
+use crate::control::{LaneStatus, Unusual};
 use crate::lane::{Concluded, Item, Lane, Made, Notice, Step};
 use crate::slots::{Seat, Slot, Slots};
-use crate::{Budget, Chance, Clock, Limits, Reserved, Sender};
+use crate::{Budget, Chance, Clock, Limits, Observe, ObserveLane, Reserved, Sender};
 
 /// How long a lane with nothing to do stays, so that the next event finds it.
 const LINGER: Duration = Duration::from_secs(10);
@@ -42,6 +43,8 @@ pub(crate) struct Shared<Q, S> {
     /// Bodies of attempts that are their lanes' only ones, when there is no room among the others.
     pub(crate) first_bodies: Budget,
     pub(crate) limits: Limits,
+    pub(crate) unusual: Unusual,
+    pub(crate) observer: Arc<dyn Observe>,
     /// All lanes stop: attempts under way may end, and no new one starts.
     pub(crate) stop: CancellationToken,
 }
@@ -102,6 +105,9 @@ pub(crate) struct Runner<Q, S> {
     slot: Option<Slot>,
     /// Set from when it waits for a slot until it has one, or gives up.
     waits_for_slot: bool,
+    /// What was said last to be unusual about the lane.
+    unusual: Option<LaneStatus>,
+    observer: Arc<dyn ObserveLane>,
     stopping: bool,
 }
 
@@ -123,6 +129,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         let webhook = inputs.webhook.borrow_and_update().clone();
         Self {
             seat: shared.slots.seat(),
+            observer: shared.observer.lane(&webhook.name),
             shared,
             inputs,
             lane: Lane::new(webhook.clone(), next_due),
@@ -133,6 +140,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
             recordings: FuturesUnordered::new(),
             slot: None,
             waits_for_slot: false,
+            unusual: None,
             stopping: false,
         }
     }
@@ -149,7 +157,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
             }
             match self.lane.next(now, sending && self.slot.is_some()) {
                 Step::Send(item) => self.start(*item),
-                Step::Conclude(concluded) => self.conclude(concluded),
+                Step::Conclude(concluded) => self.conclude(*concluded),
                 Step::Claim(mut claim) => {
                     claim.bytes = self.shared.bodies.spare().min(self.shared.limits.lane_bytes);
                     let queue = self.shared.queue.clone();
@@ -169,7 +177,15 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         self.exit()
     }
 
+    fn tell_unusual(&mut self, status: Option<LaneStatus>) {
+        if self.unusual != status {
+            self.shared.unusual.set(self.lane.name(), status.clone());
+            self.unusual = status;
+        }
+    }
+
     fn exit(mut self) -> Exit {
+        self.tell_unusual(None);
         self.inputs.offers.close();
         let mut offers = Vec::new();
         while let Ok(late) = self.inputs.offers.try_recv() {
@@ -187,6 +203,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
     /// time has passed.
     async fn wait(&mut self, until: Option<Timestamp>, wants_slot: bool) -> bool {
         self.record_concluded();
+        self.tell_unusual(self.lane.status(self.shared.clock.now()));
         let happened = self.next_happening(until, wants_slot).await;
         self.drain();
         happened
@@ -306,13 +323,15 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         let Some(made) = made else {
             return self.lane.untried(key, now + QUEUE_RETRY);
         };
+        self.observer.attempted(&made.sent);
         let random = (chance.fraction(), chance.fraction());
         if let Some(concluded) = self.lane.attempted(key, made, now, random) {
             self.conclude(concluded);
         }
     }
 
-    fn conclude(&mut self, Concluded { settlement, report, notices }: Concluded) {
+    fn conclude(&mut self, Concluded { since, settlement, report, notices }: Concluded) {
+        self.observer.settled(&settlement.state, settlement.at.since(since));
         for notice in notices {
             self.log(notice);
         }
@@ -335,7 +354,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
             Notice::BreakerClosed => info!(%webhook, "breaker closed: the endpoint answers again"),
             Notice::Paused(until) => info!(%webhook, %until, "the endpoint asked for a pause"),
             Notice::Suspended => {
-                warn!(%webhook, "suspended: the endpoint answered 410 Gone; its deliveries are held until its URL changes");
+                warn!(%webhook, "suspended: the endpoint answered 410 Gone; its deliveries are held until it is resumed, or its URL changes");
             }
             Notice::Exhausted(delivery, why, Some(last)) => {
                 warn!(%webhook, %delivery, %why, %last, "delivery exhausted");

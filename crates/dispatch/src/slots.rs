@@ -22,6 +22,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use crate::Load;
+
 /// What a lane may hold while between a quarter and half of the slots are free.
 const FEW: usize = 4;
 
@@ -127,6 +129,12 @@ impl Slots {
         let (seats, vacant, waiting) = (Vec::new(), Vec::new(), BTreeSet::new());
         let state = State { number, free: number, seats, vacant, waiting, next_ticket: 0 };
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// How many seats are taken, and how many slots.
+    pub(crate) fn load(&self) -> Load {
+        let state = self.state();
+        Load { lanes: state.seats.len() - state.vacant.len(), in_flight: state.number - state.free }
     }
 
     /// A place for one more lane.

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use aquarium_delivery::{Failure, FailureKind};
+use aquarium_delivery::{Failure, FailureKind, Phases};
 use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -23,7 +23,7 @@ use crate::pool::{Connection, Opening};
 use crate::resolve::Resolve;
 use crate::tls::{HTTP_2, Sessions};
 use crate::transport::{Stream, Transport};
-use crate::{Blocked, Guard, Phases};
+use crate::{Blocked, Guard};
 pub use proxy::{InvalidProxy, Proxy};
 
 /// The most addresses of a name that are tried. Who answers with more would have us knock at many doors.

@@ -26,7 +26,7 @@ pub use endpoint::{Endpoint, InvalidEndpoint, USER_AGENT};
 pub use guard::{Blocked, Guard};
 pub use request::Message;
 pub use resolve::{Resolve, Resolving, Unresolved};
-pub use send::{Egress, MAX_EXCERPT, MAX_RESPONSE_BODY, Options, Phases, Sent};
+pub use send::{Egress, MAX_EXCERPT, MAX_RESPONSE_BODY, Options, Sent};
 pub use signature::SigningKey;
 pub use tls::{ClientCertificate, Roots, Tls, TlsError};
 

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use aquarium_delivery::{Failure, Outcome};
+use aquarium_delivery::{Failure, Outcome, Phases};
 use bytes::Bytes;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep_until};
@@ -45,22 +45,6 @@ pub struct Sent {
     pub phases: Phases,
     /// The start of the answer's body, at most [`MAX_EXCERPT`].
     pub excerpt: Bytes,
-}
-
-/// How long the parts of an attempt took. What did not happen, or did not end, is missing: over a connection that was
-/// there, a request needs neither of the first three.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Phases {
-    /// Until the name was looked up.
-    pub dns: Option<Duration>,
-    /// From there until there was a TCP connection.
-    pub connect: Option<Duration>,
-    /// From there until there was a TLS session.
-    pub tls: Option<Duration>,
-    /// From the hand-over of the request until the head of the answer was there.
-    pub first_byte: Option<Duration>,
-    /// From there until its body had ended, or enough of it was read.
-    pub body: Option<Duration>,
 }
 
 /// Makes requests. Cheap to clone; clones share their connections, and what [`Egress::reconfigure`] changes.

@@ -6,10 +6,10 @@
 //! # What every engine promises
 //! * [`Queue::accept`] returns once the events are durable, and they are stored all or none.
 //! * A delivery is stored in exactly one state: pending (with the time at which it is due), delivered, exhausted, or
-//!   skipped. Only [`Queue::settle`] and [`Queue::purge`] change that.
+//!   skipped. Only [`Queue::settle`], [`Queue::purge`] and [`History::replay`](history::History::replay) change that.
 //! * Every delivery that was committed as pending is offered once, in the order of the commits, on the [`Commits`] that
 //!   came with the queue. An offer is a hint that saves a read: who drops it finds the delivery again by
-//!   [`Queue::claim`].
+//!   [`Queue::claim`]. Keys grow with the commits, but for deliveries that are sent again ([`Delivery::replayed_at`]).
 //! * Order is kept where a [`Target`] asks for it, and here alone: a delivery for which an earlier pending one of the same
 //!   webhook has a subject in common is *parked*. It is not offered, unless somebody watches it, and not claimed, until
 //!   each of those is delivered or exhausted; [`Queue::settle`] tells when that lets any go on. So nobody has to hold, or
@@ -19,7 +19,9 @@
 //! The engines: [`sqlite`] is durable; [`memory`] keeps nothing, and serves tests in virtual time.
 
 mod error;
+pub mod history;
 mod model;
+mod observe;
 
 pub mod memory;
 pub mod sqlite;
@@ -37,6 +39,8 @@ pub use model::{
     Accepted, Attempt, Backlog, Claim, Delivery, Idempotency, Key, NewEvent, PARKED, Page, Purged, Receipt,
     ReceiptEntry, Record, Report, Settled, Settlement, State, Submission, Suspension, Target, Watcher,
 };
+
+pub use observe::{Observe, Unobserved};
 
 /// The pending deliveries of each commit, in the order of the commits.
 pub type Commits = mpsc::Receiver<Vec<Delivery>>;

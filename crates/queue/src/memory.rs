@@ -3,6 +3,8 @@
 //! It answers at once, so that whole lanes run in virtual time, and it is the model that the durable engines are
 //! compared with. Nothing in production uses it.
 
+mod history;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +12,8 @@ use aquarium_delivery::{DeliveryId, EventId, Outcome, Subject, Timestamp, Webhoo
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::history::{Job, JobState};
+use crate::model::first_due_at;
 use crate::{
     Accepted, Attempt, Backlog, Claim, Commits, Delivery, Error, Idempotency, Key, PARKED, Page, Purged,
     Queue, Receipt, ReceiptEntry, Record, Settled, Settlement, State, Submission, Suspension,
@@ -32,16 +36,21 @@ pub fn open(capacity: usize) -> (Memory, Commits) {
 #[derive(Debug, Default)]
 struct Stored {
     capacity: usize,
-    last_key: u64,
+    last_event: u64,
     events: BTreeMap<Key, StoredEvent>,
     deliveries: BTreeMap<Key, StoredDelivery>,
     submissions: HashMap<(Arc<str>, String), (Idempotency, Vec<Key>)>,
     suspended: BTreeMap<WebhookName, Suspension>,
+    /// The latest last.
+    jobs: Vec<Job>,
 }
 
 #[derive(Debug)]
 struct StoredEvent {
     id: EventId,
+    organization: Arc<str>,
+    project: Arc<str>,
+    kind: Arc<str>,
     accepted_at: Timestamp,
     body: Bytes,
 }
@@ -57,16 +66,30 @@ struct StoredDelivery {
     settled_at: Timestamp,
     made: u32,
     attempts: Vec<Attempt>,
+    earlier_attempts: u32,
+    replayed_at: Option<Timestamp>,
+    test: bool,
+}
+
+/// The key of the first delivery that an event may have. Deliveries are in the order of their events, as in the durable
+/// engine: one that is added later too.
+fn first_delivery_of(event: Key) -> Key {
+    Key(event.0 << 20)
+}
+
+/// The event that a delivery is of.
+fn event_of(delivery: Key) -> Key {
+    Key(delivery.0 >> 20)
 }
 
 impl Stored {
-    fn key(&mut self) -> Key {
-        self.last_key += 1;
-        Key(self.last_key)
+    fn next_event(&mut self) -> Key {
+        self.last_event += 1;
+        Key(self.last_event)
     }
 
     fn of_event(&self, event: Key) -> impl Iterator<Item = (&Key, &StoredDelivery)> {
-        self.deliveries.iter().filter(move |(_, delivery)| delivery.event == event)
+        self.deliveries.range(first_delivery_of(event)..first_delivery_of(Key(event.0 + 1)))
     }
 
     /// Pending deliveries of a webhook, the first due first.
@@ -104,15 +127,15 @@ impl Stored {
         }
         let (mut keys, mut offers) = (Vec::new(), Vec::new());
         for event in submission.events {
-            let event_key = self.key();
+            let event_key = self.next_event();
             keys.push(event_key);
-            for target in &event.targets {
-                let key = self.key();
+            for (target, key) in event.targets.iter().zip(first_delivery_of(event_key).0..) {
+                let key = Key(key);
                 let subjects = event.subjects_of(target);
                 let parked = !self.is_free(key, &target.webhook, subjects);
                 let state = match target.skipped {
                     true => State::Skipped,
-                    false => State::Pending { due_at: if parked { PARKED } else { event.accepted_at } },
+                    false => State::Pending { due_at: first_due_at(&event, target, parked) },
                 };
                 let stored = StoredDelivery {
                     id: target.delivery,
@@ -123,13 +146,23 @@ impl Stored {
                     settled_at: event.accepted_at,
                     made: 0,
                     attempts: Vec::new(),
+                    earlier_attempts: 0,
+                    replayed_at: None,
+                    test: target.test,
                 };
                 self.deliveries.insert(key, stored);
                 if !target.skipped && (!parked || event.watcher.is_some()) {
                     offers.push(Delivery::fresh(&event, event_key, target, key, parked));
                 }
             }
-            let stored = StoredEvent { id: event.id, accepted_at: event.accepted_at, body: event.body };
+            let stored = StoredEvent {
+                id: event.id,
+                organization: submission.organization.clone(),
+                project: event.project.into(),
+                kind: event.kind.into(),
+                accepted_at: event.accepted_at,
+                body: event.body,
+            };
             self.events.insert(event_key, stored);
         }
         if let (Some(name), Some(idempotency)) = (name, submission.idempotency) {
@@ -221,6 +254,9 @@ impl Stored {
                 accepted_at: event.accepted_at,
                 due_at,
                 attempts: delivery.made,
+                earlier_attempts: delivery.earlier_attempts,
+                replayed_at: delivery.replayed_at,
+                test: delivery.test,
                 ordered: !delivery.subjects.is_empty(),
                 size: event.body.len(),
                 body: fits.then(|| event.body.clone()),
@@ -263,6 +299,7 @@ impl Stored {
         for webhook in &abandoned {
             self.release(webhook);
         }
+        self.jobs.retain(|job| job.state == JobState::Running || job.state_since >= before);
         Purged { events: gone.len(), abandoned: abandoned.len(), more: false }
     }
 }

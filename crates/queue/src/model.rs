@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquarium_delivery::{DeliveryId, EventId, Exhaustion, Order, Outcome, Subject, Timestamp, WebhookName};
+use aquarium_delivery::{
+    DeliveryId, EventId, Exhaustion, Order, Outcome, Phases, Subject, Timestamp, WebhookName,
+};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -68,6 +70,8 @@ pub struct Target {
     pub skipped: bool,
     /// What the delivery has to wait for: earlier ones of the same webhook, all of them or those about the same.
     pub order: Order,
+    /// True if it is a test: it is tried once, and before others.
+    pub test: bool,
 }
 
 impl NewEvent {
@@ -94,6 +98,10 @@ pub struct Report {
     pub outcome: Outcome,
     /// How long it took.
     pub duration: Duration,
+    /// What it was spent on.
+    pub phases: Phases,
+    /// The start of the answer's body.
+    pub excerpt: Bytes,
     /// What happens next.
     pub next: Settled,
 }
@@ -146,6 +154,12 @@ pub struct Delivery {
     pub due_at: Timestamp,
     /// The attempts made so far.
     pub attempts: u32,
+    /// Of these, those that were made before it was replayed last: they do not count for the schedule.
+    pub earlier_attempts: u32,
+    /// When it was replayed last.
+    pub replayed_at: Option<Timestamp>,
+    /// True if it is a test, which is not tried again.
+    pub test: bool,
     /// True if others may have to wait for it.
     pub ordered: bool,
     /// The size of the body in bytes.
@@ -157,6 +171,16 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Since when it waits to be delivered: since it was accepted, or replayed.
+    pub fn since(&self) -> Timestamp {
+        self.replayed_at.map_or(self.accepted_at, |replayed_at| replayed_at.max(self.accepted_at))
+    }
+
+    /// The attempts that count for the schedule.
+    pub fn attempts_of_schedule(&self) -> u32 {
+        self.attempts.saturating_sub(self.earlier_attempts)
+    }
+
     /// The delivery of a new event to one of its targets, due at once unless it waits behind another.
     pub(crate) fn fresh(event: &NewEvent, event_key: Key, target: &Target, key: Key, parked: bool) -> Self {
         Self {
@@ -166,13 +190,25 @@ impl Delivery {
             event: event.id,
             event_key,
             accepted_at: event.accepted_at,
-            due_at: if parked { PARKED } else { event.accepted_at },
+            due_at: first_due_at(event, target, parked),
             attempts: 0,
+            earlier_attempts: 0,
+            replayed_at: None,
+            test: target.test,
             ordered: !event.subjects_of(target).is_empty(),
             size: event.body.len(),
             body: Some(event.body.clone()),
             watcher: event.watcher.clone(),
         }
+    }
+}
+
+/// When the delivery of a new event to one of its targets is due. A test is due before everything else.
+pub(crate) fn first_due_at(event: &NewEvent, target: &Target, parked: bool) -> Timestamp {
+    match (parked, target.test) {
+        (true, _) => PARKED,
+        (false, true) => Timestamp::default(),
+        (false, false) => event.accepted_at,
     }
 }
 
@@ -226,6 +262,10 @@ pub struct Attempt {
     pub started_at: Timestamp,
     /// How long it took, whole.
     pub duration: Duration,
+    /// What it was spent on.
+    pub phases: Phases,
+    /// True if the webhook's breaker was open when it started: it was a probe, or a test.
+    pub breaker_open: bool,
     /// What it came to.
     pub outcome: Outcome,
     /// The start of the answer's body.

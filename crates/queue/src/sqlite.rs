@@ -3,18 +3,22 @@
 //! One writer thread owns the writing connection. It takes whatever requests are waiting, applies them in one
 //! transaction, and answers all of them after one `fsync` (WAL, `synchronous=FULL`): that is the group commit. It waits
 //! for company for a moment when company is likely, and settlements wait for an accept to join (`writer/gather.rs`). A
-//! reader thread with a connection of its own serves claims, so that reading never waits for a commit.
+//! reader thread with a connection of its own serves claims, so that reading never waits for a commit. Another one answers
+//! what an operator asks (`history.rs`), so that claims do not wait for that either.
 //!
 //! After a failed write or `fsync` nothing that the connection believes can be trusted. The writer drops it, answers
 //! [`Error::Unavailable`], and opens the file anew, at growing intervals, until that works.
 //!
-//! A third thread writes the log back to the file (`checkpoint.rs`), so that no commit has to wait for it.
+//! A further thread writes the log back to the file (`checkpoint.rs`), so that no commit has to wait for it.
 //!
 //! One process at a time: the file `<path>.lock` is locked as long as the queue is open. The kernel lets the lock go
 //! when the process ends, however it ends.
 
 mod checkpoint;
+mod history;
 mod lock;
+pub mod maintenance;
+mod phases;
 mod reader;
 mod schema;
 mod writer;
@@ -23,6 +27,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread;
 
 use aquarium_delivery::{Timestamp, WebhookName};
@@ -30,7 +35,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Accepted, Backlog, Claim, Commits, Error, Key, Page, Purged, Queue, Record, Settlement, Submission,
+    Accepted, Backlog, Claim, Commits, Error, Key, Observe, Page, Purged, Queue, Record, Settlement,
+    Submission, Unobserved,
 };
 use reader::Question;
 use writer::Command;
@@ -50,6 +56,15 @@ pub struct Options {
     /// The largest size in bytes; beyond it nothing is accepted. Settling goes on, so the file may grow a little
     /// further.
     pub max_size: u64,
+    /// Who hears of what the queue does.
+    pub observer: Arc<dyn Observe>,
+}
+
+impl Options {
+    /// A queue at this path of this largest size in bytes, of which nobody hears.
+    pub fn new(path: impl Into<PathBuf>, max_size: u64) -> Self {
+        Self { path: path.into(), max_size, observer: Arc::new(Unobserved) }
+    }
 }
 
 /// Why a queue could not be opened.
@@ -102,6 +117,7 @@ pub enum OpenError {
 pub struct Sqlite {
     commands: mpsc::Sender<Command>,
     questions: mpsc::Sender<Question>,
+    history: Arc<history::Handle>,
 }
 
 /// The threads behind a queue. They end when the last handle is dropped.
@@ -110,6 +126,7 @@ pub struct Sqlite {
 pub struct Threads {
     writer: thread::JoinHandle<()>,
     reader: thread::JoinHandle<()>,
+    history: thread::JoinHandle<()>,
 }
 
 impl Threads {
@@ -117,6 +134,7 @@ impl Threads {
     pub fn join(self) {
         // A panic has been printed by the thread itself; there is nothing to add to it.
         let _ = self.reader.join();
+        let _ = self.history.join();
         let _ = self.writer.join();
     }
 }
@@ -136,20 +154,28 @@ pub fn open(options: &Options) -> Result<(Sqlite, Commits, Threads), OpenError> 
 
     let (commands, command_receiver) = mpsc::channel(COMMANDS);
     let (questions, question_receiver) = mpsc::channel(QUESTIONS);
+    let (history_questions, history_receiver) = mpsc::channel(QUESTIONS);
     let (committed, commits) = mpsc::channel(COMMITS);
+    let additions = Arc::new(AtomicU64::new(0));
     writer::check(&writing, options)?;
     let checkpoints = checkpoint::Checkpoints::start(path)
         .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
-    let writer = writer::Writer::new(options.clone(), command_receiver, committed, checkpoints);
+    let writer =
+        writer::Writer::new(options.clone(), command_receiver, committed, checkpoints, additions.clone());
     let writer = spawn("queue-writer", move || {
         writer.run(writing);
         drop(lock);
     })
     .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
+    let started = |source| OpenError::Directory { path: path.clone(), source };
     let reader_path = path.clone();
-    let reader = spawn("queue-reader", move || reader::run(&reader_path, reading, question_receiver))
-        .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
-    Ok((Sqlite { commands, questions }, commits, Threads { writer, reader }))
+    let reader = spawn("queue-reader", move || reader::run(&reader_path, reading, question_receiver));
+    let reader = reader.map_err(started)?;
+    let history_path = path.clone();
+    let history = spawn("queue-history", move || history::run(&history_path, history_receiver));
+    let threads = Threads { writer, reader, history: history.map_err(started)? };
+    let history = history::Handle { questions: history_questions, summarized: AtomicU64::new(0), additions };
+    Ok((Sqlite { commands, questions, history: Arc::new(history) }, commits, threads))
 }
 
 fn directory_of(path: &Path) -> &Path {

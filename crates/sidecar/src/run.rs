@@ -100,7 +100,7 @@ pub(crate) async fn start(
     let egress = Egress::new(options).context("egress cannot be set up")?;
     let ingest_listener = bind("ingest", &config.ingest.listen).await?;
     let admin_listener = bind("admin", &config.admin.listen).await?;
-    let options = sqlite::Options { path: config.queue.path.clone(), max_size: config.queue.max_size };
+    let options = sqlite::Options::new(config.queue.path.clone(), config.queue.max_size);
     let (queue, commits, threads) = tokio::task::spawn_blocking(move || sqlite::open(&options)).await??;
 
     let (reloader, configuration) = reload::follow(directory, loaded, egress.clone(), clock.clone());

@@ -99,6 +99,13 @@ impl ConfigDirectory {
         self
     }
 
+    /// Adds lines to `aquarium.toml` that stand before all sections.
+    pub fn top(&mut self, lines: &str) -> &mut Self {
+        self.main.preamble += &format!("{lines}\n");
+        self.write_main();
+        self
+    }
+
     /// Replaces `aquarium.toml` as a whole. Sections that are set later are added to it.
     pub fn main_toml(&mut self, text: impl Into<String>) -> &mut Self {
         self.main = Main { preamble: text.into(), sections: Vec::new() };

@@ -89,6 +89,7 @@ impl Sidecar {
             .arg("--config")
             .arg(&config)
             .env_remove("RUST_LOG")
+            .env("AQUARIUM_LOG_FORMAT", "text")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -28,6 +28,7 @@ fn a_change_is_told_in_words() {
         ("", "[delivery]\nrate_limit = \"50/s\"", OPS, "acme/p/ops: new rate_limit"),
         ("", "", &format!("{OPS}order = \"fifo\""), "acme/p/ops: new order"),
         ("", "[ingest]\nlisten = \"127.0.0.1:1\"", OPS, "ingest.listen: needs a restart"),
+        ("", "shutdown_grace = \"1s\"", OPS, "shutdown_grace: changed"),
         ("", "[queue]\nretention = \"1d\"", OPS, "queue.retention: needs a restart"),
         ("", "[admin]\ntoken = { file = \"secrets/acme\" }", OPS, "admin.token: changed"),
         (

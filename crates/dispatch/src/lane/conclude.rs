@@ -1,6 +1,8 @@
 //! What follows from attempts: for their deliveries, and for the lane.
 
-use aquarium_delivery::{Decision, Exhaustion, Next, Outcome, State, Timestamp, is_too_old, next};
+use aquarium_delivery::{
+    Decision, Exhaustion, Next, Outcome, State, Timestamp, is_too_old, next, next_of_test,
+};
 use aquarium_queue::{Attempt, Key, Report, Settled, Settlement};
 
 use super::{Concluded, Lane, Made, Notice, Sending, UNRECORDED};
@@ -13,13 +15,14 @@ impl Lane {
             return None;
         }
         let first = self.ready.first_entry()?;
-        if !is_too_old(first.get().delivery.accepted_at, &self.webhook.schedule, now) {
+        if !is_too_old(first.get().delivery.since(), &self.webhook.schedule, now) {
             return None;
         }
         let delivery = first.remove().delivery;
         self.recording.insert(delivery.key, None);
         let state = Settled::Exhausted(Exhaustion::Age);
         Some(Concluded {
+            since: delivery.since(),
             settlement: Settlement {
                 delivery: delivery.key,
                 at: now,
@@ -51,11 +54,16 @@ impl Lane {
         (jitter, probe_jitter): (f64, f64),
     ) -> Option<Concluded> {
         let was_full = self.sending.len() >= self.places();
-        let Sending { delivery, probe } = self.sending.remove(&key)?;
+        let Sending { delivery, probe, breaker_open } = self.sending.remove(&key)?;
         self.window.ended(&sent.outcome, at, sent.duration, now, was_full);
         let number = delivery.attempts.saturating_add(1);
-        let state = State { accepted_at: delivery.accepted_at, attempts: number };
-        let mut decision = next(state, &self.webhook.schedule, &sent.outcome, now, jitter);
+        let mut decision = if delivery.test {
+            next_of_test(&sent.outcome, now)
+        } else {
+            let attempts = delivery.attempts_of_schedule().saturating_add(1);
+            let state = State { accepted_at: delivery.since(), attempts };
+            next(state, &self.webhook.schedule, &sent.outcome, now, jitter)
+        };
         if decision.next == Next::Suspend && webhook.url != self.webhook.url {
             // It is the previous URL that is gone, perhaps the reason for the new one.
             decision.next = Next::RetryAt(now);
@@ -79,11 +87,14 @@ impl Lane {
         if let Some(at) = due_again {
             self.stored.add(at);
         }
+        let (since, ordered) = (delivery.since(), delivery.ordered);
         let report = delivery.watcher.map(|watcher| {
             let report = Report {
                 delivery: delivery.id,
                 outcome: sent.outcome.clone(),
                 duration: sent.duration,
+                phases: sent.phases,
+                excerpt: sent.excerpt.clone(),
                 next: settled.clone(),
             };
             (watcher, report)
@@ -92,13 +103,14 @@ impl Lane {
             number,
             started_at: at,
             duration: sent.duration,
+            phases: sent.phases,
+            breaker_open,
             outcome: sent.outcome,
             excerpt: sent.excerpt,
         };
-        let ordered = delivery.ordered;
         let settlement =
             Settlement { delivery: key, at: now, attempt: Some(attempt), state: settled, ordered };
-        Some(Concluded { settlement, report, notices })
+        Some(Concluded { since, settlement, report, notices })
     }
 
     /// Draws the lane's own conclusions from an outcome.

@@ -39,7 +39,7 @@ pub enum Step {
     /// Ask the queue, and tell [`Lane::claimed`] or [`Lane::claim_failed`].
     Claim(Claim),
     /// Carry this out: a delivery was given up without an attempt.
-    Conclude(Concluded),
+    Conclude(Box<Concluded>),
     /// Ask again at this time, or when something happened.
     Wait(Option<Timestamp>),
     /// There is nothing to send, and nothing will be, or not while it is held.
@@ -49,6 +49,8 @@ pub enum Step {
 /// What became of a delivery.
 #[derive(Debug)]
 pub struct Concluded {
+    /// Since when the delivery was waited for.
+    pub since: Timestamp,
     /// To be recorded; tell [`Lane::recorded`].
     pub settlement: Settlement,
     /// Who waits for the first attempt, and what to say.

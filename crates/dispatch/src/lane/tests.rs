@@ -5,8 +5,8 @@ mod world;
 use std::time::Duration;
 
 use aquarium_config::{Config, Memory, load};
-use aquarium_delivery::{EventId, Exhaustion, Failure, FailureKind, Outcome};
-use aquarium_egress::{Phases, Sent};
+use aquarium_delivery::{EventId, Exhaustion, Failure, FailureKind, Outcome, Phases};
+use aquarium_egress::Sent;
 use aquarium_queue::{Settled, Settlement};
 use bytes::Bytes;
 
@@ -38,6 +38,9 @@ fn delivery(key: u64, due_at: Timestamp, attempts: u32) -> Delivery {
         accepted_at: NOW,
         due_at,
         attempts,
+        earlier_attempts: 0,
+        replayed_at: None,
+        test: false,
         ordered: true,
         size: 2,
         body: None,
@@ -142,7 +145,8 @@ fn while_the_breaker_is_open_what_is_too_old_is_given_up_and_otherwise_it_is_tri
     let concluded = attempted(&mut lane, Key(1), refused(), late);
     assert_eq!(concluded.settlement.state, Settled::Exhausted(Exhaustion::Age));
     match lane.next(late, true) {
-        Step::Conclude(Concluded { settlement, .. }) => {
+        Step::Conclude(concluded) => {
+            let settlement = concluded.settlement;
             assert_eq!((settlement.delivery, settlement.attempt), (Key(2), None));
             assert_eq!(settlement.state, Settled::Exhausted(Exhaustion::Age));
         }

@@ -60,6 +60,9 @@ impl Paging {
             accepted_at: EPOCH,
             due_at: EPOCH,
             attempts: 0,
+            earlier_attempts: 0,
+            replayed_at: None,
+            test: false,
             ordered: false,
             size: 2,
             body: Some(Bytes::from_static(b"{}")),
@@ -137,6 +140,7 @@ fn events(webhooks: impl Iterator<Item = String>, times: u64, first: u64, now: T
             webhook: name(&webhook),
             skipped: false,
             order: Order::None,
+            test: false,
         };
         NewEvent {
             id: EventId::new(EPOCH, random(number)),

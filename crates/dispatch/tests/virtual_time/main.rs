@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod control;
 mod fairness;
 mod order;
 mod reload;
+mod replays;
 mod switching;
 mod world;
 
@@ -201,8 +203,9 @@ async fn a_stop_lets_attempts_end_and_records_them_within_the_grace_period() {
     assert_eq!(world.attempts().len(), 2);
     assert_eq!(world.settled().await, 2);
 
-    let limits = Limits { grace: 5 * SECOND, ..Limits::default() };
-    let mut world = World::start("concurrency = 2", limits, |_| (HOUR, ok()));
+    let mut world = World::start("", Limits::default(), |_| (HOUR, ok()));
+    let (ops, aquarium) = (Some("concurrency = 2"), "shutdown_grace = \"5s\"");
+    world.publish(Setup { ops, aquarium, ..SETUP });
     world.accept(5, None).await;
     sleep(SECOND).await;
     let stopped_at = world.clock.now();

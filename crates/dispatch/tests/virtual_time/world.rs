@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use aquarium_config::{Config, Memory as ConfigFiles, load};
 use aquarium_delivery::{
-    DeliveryId, EventId, Failure, FailureKind, Order, Outcome, Subject, Timestamp, WebhookName,
+    DeliveryId, EventId, Failure, FailureKind, Order, Outcome, Phases, Subject, Timestamp, WebhookName,
 };
-use aquarium_dispatch::{Chance, Clock, Dispatcher, Limits, Sender};
-use aquarium_egress::{Endpoint, Message, Phases, Sent};
+use aquarium_dispatch::{Chance, Clock, Control, Dispatcher, Limits, Sender};
+use aquarium_egress::{Endpoint, Message, Sent};
 use aquarium_queue::memory::{self, Memory};
 use aquarium_queue::{Claim, Commits, NewEvent, Queue, Submission, Target, Watcher};
 use bytes::Bytes;
@@ -178,6 +178,7 @@ pub(crate) struct World {
     pub(crate) config: watch::Sender<Arc<Config>>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: JoinHandle<()>,
+    pub(crate) control: Option<Control>,
     limits: Limits,
     accepted: u64,
 }
@@ -194,7 +195,8 @@ impl World {
         let sender = Scripted::new(&clock, script);
         let (config, _) = watch::channel(Setup { ops: Some(webhook), ..SETUP }.load());
         let (shutdown, running) = (CancellationToken::new(), tokio::spawn(async {}));
-        let mut world = Self { queue, sender, clock, config, shutdown, running, limits, accepted: 0 };
+        let mut world =
+            Self { queue, sender, clock, config, shutdown, running, control: None, limits, accepted: 0 };
         world.run(commits);
         world
     }
@@ -209,6 +211,7 @@ impl World {
             Chance::seeded(7),
             self.limits.clone(),
         );
+        self.control = Some(dispatcher.control());
         self.shutdown = CancellationToken::new();
         let token = self.shutdown.clone();
         self.running = tokio::spawn(async move { dispatcher.run(token).await.unwrap() });
@@ -263,6 +266,22 @@ impl World {
         order: Order,
         subjects: impl Fn(u64) -> Vec<u64>,
     ) {
+        self.accept_targets(name, number, watcher, (order, false), subjects).await;
+    }
+
+    /// Accepts a test delivery.
+    pub(crate) async fn accept_test(&mut self, watcher: Option<Watcher>) {
+        self.accept_targets("ops", 1, watcher, (Order::None, true), |_| Vec::new()).await;
+    }
+
+    async fn accept_targets(
+        &mut self,
+        name: &str,
+        number: u64,
+        watcher: Option<Watcher>,
+        (order, test): (Order, bool),
+        subjects: impl Fn(u64) -> Vec<u64>,
+    ) {
         let webhook: WebhookName = format!("acme/urban/{name}").parse().unwrap();
         let events = (0..number).map(|_| {
             self.accepted += 1;
@@ -280,6 +299,7 @@ impl World {
                     webhook: webhook.clone(),
                     skipped: false,
                     order,
+                    test,
                 }],
                 watcher: watcher.clone(),
             }
@@ -318,6 +338,10 @@ impl World {
 
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
         self.sender.attempts()
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        self.control.as_ref().unwrap()
     }
 
     /// The deliveries in the order in which they were delivered first, by their numbers.

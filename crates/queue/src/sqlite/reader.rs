@@ -9,8 +9,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::mpsc;
 use tracing::error;
 
-use super::Reply;
-use super::schema::{self, DELIVERY_BITS, code, event_of, stored, timestamp, unsigned};
+use super::schema::{self, DELIVERY_BITS, code, event_of, optional_timestamp, stored, timestamp, unsigned};
+use super::{Reply, phases};
 use crate::{Attempt, Backlog, Claim, Delivery, Error, Key, PARKED, Page, Record, Suspension};
 
 /// What the reader is asked.
@@ -96,7 +96,8 @@ fn read(
     page: &mut Page,
 ) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare_cached(
-        "SELECT d.key, d.id, d.attempts, d.due_at, e.id, e.accepted_at, length(e.body), d.subjects IS NOT NULL
+        "SELECT d.key, d.id, d.attempts, d.due_at, e.id, e.accepted_at, length(e.body), d.subjects IS NOT NULL,
+                d.earlier_attempts, d.replayed_at, d.test
          FROM deliveries d JOIN events e ON e.key = d.key >> 20
          WHERE d.webhook = (SELECT id FROM webhooks WHERE name = ?) AND d.state = 0 AND d.due_at >= ?
          ORDER BY d.due_at, d.key",
@@ -138,6 +139,9 @@ fn delivery(row: &Row<'_>, webhook: &WebhookName, due_at: Timestamp) -> rusqlite
         accepted_at: timestamp(row, 5)?,
         due_at,
         attempts: unsigned(row, 2)?,
+        earlier_attempts: row.get::<_, Option<u32>>(8)?.unwrap_or(0),
+        replayed_at: optional_timestamp(row, 9)?,
+        test: row.get::<_, Option<bool>>(10)?.unwrap_or(false),
         ordered: row.get(7)?,
         size: unsigned(row, 6)?,
         body: None,
@@ -185,33 +189,41 @@ fn record(connection: &Connection, delivery: Key) -> rusqlite::Result<Option<Rec
     let Some(state) = state else { return Ok(None) };
     // The last attempt may be told by the delivery's row alone.
     let mut statement = connection.prepare_cached(
-        "SELECT number, started_at, duration, status, failure, detail, excerpt FROM attempts WHERE delivery = ?1
+        "SELECT number, started_at, duration, status, failure, phases, detail, excerpt FROM attempts
+         WHERE delivery = ?1
          UNION ALL
-         SELECT attempts, started_at, duration, status, failure, NULL, NULL FROM deliveries
+         SELECT attempts, started_at, duration, status, failure, phases, NULL, NULL FROM deliveries
          WHERE key = ?1 AND attempts > 0
          AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.delivery = ?1 AND a.number = deliveries.attempts)
          ORDER BY number",
     )?;
-    let attempts = statement.query_map([stored(delivery.0)], attempt)?.collect::<Result<_, _>>()?;
+    let attempts =
+        statement.query_map([stored(delivery.0)], |row| attempt(row, 0))?.collect::<Result<_, _>>()?;
     Ok(Some(Record { state, attempts }))
 }
 
-fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
-    let outcome = match row.get(3)? {
+/// Reads an attempt from eight columns: its number, when it started, how long it took, the status or the failure, the
+/// phases, the detail of the failure, and the excerpt.
+pub(super) fn attempt(row: &Row<'_>, first: usize) -> rusqlite::Result<Attempt> {
+    let outcome = match row.get(first + 3)? {
         Some(status) => Outcome::Answered { status, retry_after: None },
         None => {
-            let kind = row.get_ref(4)?.as_str()?;
+            let kind = row.get_ref(first + 4)?.as_str()?;
             // A later version may know more kinds than this one.
             let kind = FailureKind::parse(kind).unwrap_or(FailureKind::Protocol);
-            Outcome::Failed(Failure { kind, detail: row.get::<_, Option<_>>(5)?.unwrap_or_default() })
+            let detail = row.get::<_, Option<_>>(first + 6)?.unwrap_or_default();
+            Outcome::Failed(Failure { kind, detail })
         }
     };
+    let (phases, breaker_open) = phases::unpack(row.get(first + 5)?);
     Ok(Attempt {
-        number: row.get(0)?,
-        started_at: timestamp(row, 1)?,
-        duration: Duration::from_micros(unsigned(row, 2)?),
+        number: row.get(first)?,
+        started_at: timestamp(row, first + 1)?,
+        duration: Duration::from_micros(unsigned(row, first + 2)?),
+        phases,
+        breaker_open,
         outcome,
-        excerpt: row.get::<_, Option<Vec<u8>>>(6)?.unwrap_or_default().into(),
+        excerpt: row.get::<_, Option<Vec<u8>>>(first + 7)?.unwrap_or_default().into(),
     })
 }
 

@@ -8,10 +8,12 @@
 //! | `projects` | project of an organization that ever sent an event | so that events need not repeat the names |
 //! | `webhooks` | webhook that ever was a target | with its suspension |
 //! | `events` | event | the body, once, whatever the number of deliveries |
-//! | `deliveries` | event and webhook | `key`: see [`first_delivery_of`]; `state`: see [`code`]; `due_at` counts for pending ones, and is [`PARKED`] for those that wait behind another; `settled_at` for others, and is when it was accepted for those that never were attempted; `subjects`: what it stays in order about, eight bytes each (big-endian), NULL if it does not |
+//! | `deliveries` | event and webhook | `key`: see [`first_delivery_of`]; `state`: see [`code`]; `due_at` counts for pending ones, and is [`PARKED`] for those that wait behind another; `settled_at` for others, and is when it was accepted for those that never were attempted; `subjects`: what it stays in order about, eight bytes each (big-endian), NULL if it does not; `phases`: see `phases.rs`; `replayed_at`, `earlier_attempts` and `test` are NULL in nearly all |
 //! | `lines` | pending delivery and each of its subjects | who is first in line may be sent: see `writer/order.rs` |
-//! | `attempts` | request made | `status` or `failure`, never both. The last one of a delivery is missing if its row in `deliveries` tells all of it |
+//! | `attempts` | request made | `status` or `failure`, never both. The last one of a delivery is missing if its row in `deliveries` tells all of it; `phases` as there |
 //! | `idempotency` | submission with a key | the events that it led to, which have consecutive keys |
+//! | `blocks` | complete block of 4,096 event keys, once it was looked at | what may be in it, so that a list can pass it over: see `history/blocks.rs` |
+//! | `jobs` | replay in bulk | see `history/jobs.rs` |
 //! | `next_key` | (one row) | the key to go on with when the last events were removed: a key never comes twice |
 //!
 //! Times are milliseconds since the Unix epoch, durations microseconds, identifiers the sixteen bytes of a UUID.
@@ -23,7 +25,7 @@ use std::time::Duration;
 use aquarium_delivery::{Exhaustion, Timestamp};
 use rusqlite::{Connection, OpenFlags, Row};
 
-use super::OpenError;
+use super::{OpenError, phases};
 #[cfg(doc)]
 use crate::PARKED;
 use crate::State;
@@ -92,11 +94,29 @@ const MIGRATIONS: &[&str] = &["
         webhook INTEGER NOT NULL, subject INTEGER NOT NULL, delivery INTEGER NOT NULL,
         PRIMARY KEY (webhook, subject, delivery)
     ) STRICT, WITHOUT ROWID;
+", "
+    ALTER TABLE deliveries ADD COLUMN phases INTEGER;
+    ALTER TABLE deliveries ADD COLUMN replayed_at INTEGER;
+    ALTER TABLE deliveries ADD COLUMN earlier_attempts INTEGER;
+    ALTER TABLE deliveries ADD COLUMN test INTEGER;
+    ALTER TABLE attempts ADD COLUMN phases INTEGER;
+    CREATE INDEX deliveries_rare ON deliveries (state) WHERE state >= 2;
+    CREATE INDEX deliveries_rare_of_webhook ON deliveries (webhook, state) WHERE state >= 2;
+    CREATE TABLE blocks (
+        block INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, webhooks BLOB, kinds BLOB
+    ) STRICT;
+    CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, what TEXT NOT NULL,
+        organization TEXT, project TEXT, webhook TEXT, kinds TEXT, states TEXT, since INTEGER, until INTEGER, event BLOB,
+        created_at INTEGER NOT NULL, state TEXT NOT NULL, state_since INTEGER NOT NULL,
+        start INTEGER NOT NULL, next INTEGER, beyond INTEGER NOT NULL,
+        replayed INTEGER NOT NULL, passed_over INTEGER NOT NULL
+    ) STRICT;
 "];
 
-/// The duration and the status of a delivery's last attempt, as long as there is none. They are as wide as what will
-/// take their place, so that the row does not grow: it would not fit on its page any more.
-pub(super) const NO_ATTEMPT: (i64, i64) = (1 << 16, 999);
+/// The duration, the status and the phases of a delivery's last attempt, as long as there is none. They are as wide as what
+/// will take their place, so that the row does not grow: it would not fit on its page any more.
+pub(super) const NO_ATTEMPT: (i64, i64, i64) = (1 << 16, 999, phases::NONE);
 
 /// The bits of a delivery's key that count the deliveries of one event; the others are the event's key. So the
 /// deliveries of an event lie side by side, and are found without an index.
@@ -112,6 +132,11 @@ pub(super) fn first_delivery_of(event: u64) -> u64 {
 /// The key of the event that a delivery is of.
 pub(super) fn event_of(delivery: u64) -> u64 {
     delivery >> DELIVERY_BITS
+}
+
+/// The first key that a delivery of the event may have, and the first one that is beyond.
+pub(super) fn deliveries_of(event: u64) -> [i64; 2] {
+    [stored(first_delivery_of(event)), stored(first_delivery_of(event + 1))]
 }
 
 /// The numbers that stand for a delivery's state.
@@ -185,7 +210,9 @@ fn identify(connection: &Connection, path: &Path, migrations: &[&str]) -> Result
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     let tables: u32 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
-    if application != APPLICATION_ID && (tables > 0 || version > 0) {
+    // An empty file has one page at the most: a back-up that was broken off has more, and no tables yet.
+    let pages = pragma("page_count")?;
+    if application != APPLICATION_ID && (tables > 0 || version > 0 || pages > 1) {
         return Err(OpenError::Foreign { path: path.to_owned() });
     }
     if version as usize > migrations.len() {
@@ -212,6 +239,11 @@ fn migrate(connection: &Connection, version: usize, migrations: &[&str]) -> rusq
 /// Reads a time.
 pub(super) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     Ok(Timestamp::from_millis(unsigned(row, column)?))
+}
+
+/// Reads a time that may be missing.
+pub(super) fn optional_timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    row.get_ref(column)?.as_i64_or_null()?.map(|_| timestamp(row, column)).transpose()
 }
 
 /// Reads a number that is never negative.
@@ -315,6 +347,63 @@ mod tests {
         );
         assert_eq!(rows("SELECT event, 0, 0 FROM next_key"), [(9, 0, 0)]);
         assert_eq!(event_of(first_delivery_of(7) + 5), 7);
+    }
+
+    #[test]
+    fn rows_of_the_third_version_are_read_as_they_were_and_rare_ones_are_indexed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("queue.db");
+        let third = upgrade(&path, &MIGRATIONS[..3]).unwrap();
+        third
+            .execute_batch(
+                "INSERT INTO projects VALUES (1, 'acme', 'urban');
+                 INSERT INTO webhooks VALUES (1, 'acme/urban/ops', NULL, NULL);
+                 INSERT INTO events VALUES (7, zeroblob(16), 1, 'test', 1, x'00');
+                 INSERT INTO deliveries VALUES
+                     (7 << 20, zeroblob(16), 1, 3, 2, 9, 9, 8, 5, 503, NULL, NULL),
+                     ((7 << 20) + 1, zeroblob(16), 1, 0, 0, 1, 1, 1, 65536, 999, NULL, x'0000000000000007');
+                 INSERT INTO attempts VALUES (7 << 20, 1, 4, 3, NULL, 'timeout', 'slow', NULL);
+                 INSERT INTO lines VALUES (1, 7, (7 << 20) + 1);
+                 UPDATE next_key SET event = 8;",
+            )
+            .unwrap();
+        drop(third);
+        let migrated = upgrade(&path, MIGRATIONS).unwrap();
+        let told = |sql: &str| -> String { migrated.query_row(sql, [], |row| row.get(0)).unwrap() };
+        assert_eq!(
+            told(
+                "SELECT group_concat(format('%d %d %d', key & 1, state, due_at) || quote(subjects), '; ') FROM deliveries"
+            ),
+            "0 3 9NULL; 1 0 1X'0000000000000007'"
+        );
+        assert_eq!(
+            told(
+                "SELECT count(*) || ' new' FROM deliveries WHERE phases IS NULL AND replayed_at IS NULL
+                 AND earlier_attempts IS NULL AND test IS NULL"
+            ),
+            "2 new"
+        );
+        assert_eq!(told("SELECT detail || ifnull(phases, '?') FROM attempts"), "slow?");
+        for index in ["deliveries_rare WHERE", "deliveries_rare_of_webhook WHERE webhook = 1 AND"] {
+            let sql = format!(
+                "SELECT 'at ' || (key >> 20) FROM deliveries INDEXED BY {index} state = 3 AND state >= 2"
+            );
+            assert_eq!(told(&sql), "at 7");
+        }
+        assert_eq!(told("SELECT (SELECT count(*) FROM blocks) || (SELECT count(*) FROM jobs)"), "00");
+    }
+
+    #[test]
+    fn a_back_up_that_was_broken_off_is_not_taken_for_an_empty_queue() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("queue.db");
+        // What a copy looks like whose first page would have come last.
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch("CREATE TABLE a (x); INSERT INTO a VALUES (zeroblob(9000)); DROP TABLE a")
+            .unwrap();
+        drop(connection);
+        assert!(matches!(open(&path).unwrap_err(), OpenError::Foreign { .. }));
     }
 
     #[test]

@@ -6,10 +6,11 @@ mod order;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use aquarium_delivery::{Timestamp, WebhookName};
+use aquarium_delivery::{ReplayId, Timestamp, WebhookName};
 use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -17,7 +18,9 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::checkpoint::Checkpoints;
+use super::history::blocks::Block;
 use super::{OpenError, Options, Reply, schema};
+use crate::history::{self, JobFilter, Replay, Replayed};
 use crate::{Accepted, Delivery, Error, Purged, Settlement, Submission};
 use apply::Tables;
 use gather::{Decision, Waiting, decide, expect, receive};
@@ -35,6 +38,10 @@ pub(super) enum Command {
     Settle(Job<Vec<Settlement>, usize>),
     Resume(Job<WebhookName, ()>),
     Purge(Job<Purge, Purged>),
+    Replay(Job<Replay, Replayed>),
+    CreateJob(Job<NewJob, history::Job>),
+    CancelJob(Job<(ReplayId, Timestamp), Option<history::Job>>),
+    StoreBlock(Job<(Block, u64), ()>),
 }
 
 /// The arguments of [`crate::Queue::purge`].
@@ -43,6 +50,15 @@ pub(super) struct Purge {
     before: Timestamp,
     configured: Arc<HashSet<WebhookName>>,
     limit: usize,
+}
+
+/// The arguments of [`crate::history::History::create_job`], and the first key that there is to look at, if there is one.
+#[derive(Debug)]
+pub(super) struct NewJob {
+    pub(super) id: ReplayId,
+    pub(super) what: JobFilter,
+    pub(super) at: Timestamp,
+    pub(super) start: Option<u64>,
 }
 
 /// One request: its answer is known when it was applied, and given when it was committed.
@@ -91,12 +107,33 @@ impl Command {
         Command::Purge(Job::new(Purge { before, configured, limit }, reply))
     }
 
+    pub(super) fn replay(replay: Replay, reply: Reply<Replayed>) -> Self {
+        Command::Replay(Job::new(replay, reply))
+    }
+
+    pub(super) fn create_job(new: NewJob, reply: Reply<history::Job>) -> Self {
+        Command::CreateJob(Job::new(new, reply))
+    }
+
+    pub(super) fn cancel_job(job: (ReplayId, Timestamp), reply: Reply<Option<history::Job>>) -> Self {
+        Command::CancelJob(Job::new(job, reply))
+    }
+
+    /// A block, and how often deliveries had been added to old events when it was read.
+    pub(super) fn store_block(block: (Block, u64), reply: Reply<()>) -> Self {
+        Command::StoreBlock(Job::new(block, reply))
+    }
+
     fn finish(self, failure: Option<&Error>) {
         match self {
             Command::Accept(job) => job.finish(failure),
             Command::Settle(job) => job.finish(failure),
             Command::Resume(job) => job.finish(failure),
             Command::Purge(job) => job.finish(failure),
+            Command::Replay(job) => job.finish(failure),
+            Command::CreateJob(job) => job.finish(failure),
+            Command::CancelJob(job) => job.finish(failure),
+            Command::StoreBlock(job) => job.finish(failure),
         }
     }
 }
@@ -109,6 +146,8 @@ pub(super) struct Writer {
     /// Where answers are given: see [`Writer::answer`].
     runtime: Option<Handle>,
     checkpoints: Checkpoints,
+    /// How often deliveries were added to old events, in commits that are done.
+    additions: Arc<AtomicU64>,
     waiting: Received,
     /// How many urgent requests to expect: see [`expect`].
     expected: usize,
@@ -128,10 +167,12 @@ struct Received {
 }
 
 impl Received {
-    /// Tells what is urgent from what is not. A settlement is if others may have waited for it.
+    /// Tells what is urgent from what is not. A settlement is if others may have waited for it; so is one of
+    /// nothing, for what is not urgent waits until there is something of it.
     fn sort(&mut self, now: Instant) {
         for command in self.unsorted.drain(..) {
             if let Command::Settle(job) = &command
+                && !job.input.is_empty()
                 && !job.input.iter().any(Settlement::releases)
             {
                 self.settlements += job.input.len();
@@ -176,9 +217,11 @@ impl Writer {
         commands: mpsc::Receiver<Command>,
         committed: mpsc::Sender<Vec<Delivery>>,
         checkpoints: Checkpoints,
+        additions: Arc<AtomicU64>,
     ) -> Self {
         let runtime = Handle::try_current().ok();
-        Self { options, commands, committed, runtime, checkpoints, waiting: Received::default(), expected: 0 }
+        let waiting = Received::default();
+        Self { options, commands, committed, runtime, checkpoints, additions, waiting, expected: 0 }
     }
 
     /// Works until every handle has been dropped, then writes the log back and closes the file.
@@ -206,10 +249,15 @@ impl Writer {
 
     /// Serves until every handle has been dropped, or until the storage fails.
     fn serve(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut tables = Tables::new(connection, self.options.max_size)?;
+        // What a commit that failed had added may be there all the same.
+        let additions = self.additions.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut tables = Tables::new(connection, self.options.max_size, additions)?;
         while let Some(mut batch) = self.gather() {
+            let (started, requests) = (Instant::now(), batch.len());
             match tables.commit(&mut batch) {
                 Ok(offers) => {
+                    self.options.observer.committed(requests, started.elapsed(), tables.size());
+                    self.additions.store(tables.additions(), Ordering::Release);
                     self.answer(batch, None);
                     if !offers.is_empty() {
                         // Nobody may be sending (a tool that only accepts): the deliveries are on disk.
@@ -277,6 +325,7 @@ impl Writer {
     /// one is left to be served. `None` if no request can come any more.
     fn reopen(&mut self, failure: &rusqlite::Error) -> Option<Connection> {
         let path = self.options.path.display().to_string();
+        self.options.observer.writable(false);
         error!(%path, error = %failure, "queue: writing failed, nothing is accepted until it works again");
         let mut reason: Arc<str> = failure.to_string().into();
         let mut interval = FIRST_REOPEN_INTERVAL;
@@ -286,6 +335,7 @@ impl Writer {
                 match self.open() {
                     Ok(connection) => {
                         info!(%path, "queue: writing works again");
+                        self.options.observer.writable(true);
                         self.waiting.unsorted.extend(batch);
                         return Some(connection);
                     }
@@ -311,6 +361,6 @@ impl Writer {
 
 /// Makes sure that the connection can be served.
 pub(super) fn check(connection: &Connection, options: &Options) -> Result<(), OpenError> {
-    let checked = Tables::new(connection, options.max_size).map(drop);
+    let checked = Tables::new(connection, options.max_size, 0).map(drop);
     checked.map_err(|source| OpenError::Sqlite { path: options.path.clone(), source })
 }

@@ -364,3 +364,8 @@ pub(crate) async fn who_wants_no_order_gets_what_is_parked_too(queue: impl Queue
         Some(after(2))
     );
 }
+
+pub(crate) async fn settling_nothing_is_answered_too(queue: impl Queue, _commits: Commits) {
+    let settling = queue.settle(Vec::new());
+    assert_eq!(tokio::time::timeout(Duration::from_secs(60), settling).await.unwrap().unwrap(), 0);
+}

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
-use aquarium_delivery::{DeliveryId, EventId, Order, Outcome, Subject, Timestamp, WebhookName};
+use aquarium_delivery::{DeliveryId, EventId, Order, Outcome, Phases, Subject, Timestamp, WebhookName};
 use aquarium_queue::sqlite::{self, Options, Sqlite, Threads};
 use aquarium_queue::{
     Accepted, Attempt, Claim, Commits, Delivery, Idempotency, Key, NewEvent, Page, Queue, Settled,
@@ -19,7 +19,7 @@ pub(crate) fn open_sqlite(directory: &Path) -> (Sqlite, Commits, Threads) {
 }
 
 pub(crate) fn open_sqlite_with(directory: &Path, max_size: u64) -> (Sqlite, Commits, Threads) {
-    sqlite::open(&Options { path: directory.join("queue.db"), max_size }).unwrap()
+    sqlite::open(&Options::new(directory.join("queue.db"), max_size)).unwrap()
 }
 
 pub(crate) fn webhook(name: &str) -> WebhookName {
@@ -30,7 +30,7 @@ pub(crate) fn after(seconds: u64) -> Timestamp {
     NOW + Duration::from_secs(seconds)
 }
 
-fn random(number: u64) -> [u8; 10] {
+pub(crate) fn random(number: u64) -> [u8; 10] {
     let mut random = [0; 10];
     random[2..].copy_from_slice(&number.to_be_bytes());
     random
@@ -39,13 +39,14 @@ fn random(number: u64) -> [u8; 10] {
 /// The event of this number, for these webhooks, accepted so many seconds after [`NOW`].
 pub(crate) fn event(number: u64, at: u64, webhooks: &[&str]) -> NewEvent {
     let target = |(index, name): (usize, &&str)| Target {
-        delivery: DeliveryId::new(NOW, random(number * 1_000 + index as u64)),
+        delivery: DeliveryId::new(after(at), random(number * 1_000 + index as u64)),
         webhook: webhook(name),
         skipped: false,
         order: Order::None,
+        test: false,
     };
     NewEvent {
-        id: EventId::new(NOW, random(number)),
+        id: EventId::new(after(at), random(number)),
         project: "urban".to_owned(),
         kind: "test".into(),
         accepted_at: after(at),
@@ -107,6 +108,8 @@ pub(crate) fn attempt(number: u32, outcome: Outcome) -> Attempt {
         number,
         started_at: after(number.into()),
         duration: Duration::from_millis(12),
+        phases: Phases::default(),
+        breaker_open: false,
         outcome,
         excerpt: Bytes::from_static(b"thanks"),
     }

@@ -52,7 +52,7 @@ async fn a_torn_end_of_the_log_costs_at_most_what_was_not_yet_acknowledged() {
 async fn a_second_process_is_told_who_has_the_queue() {
     let directory = tempfile::tempdir().unwrap();
     let (queue, commits, threads) = open_sqlite(directory.path());
-    let options = Options { path: directory.path().join("queue.db"), max_size: u64::MAX };
+    let options = Options::new(directory.path().join("queue.db"), u64::MAX);
     let refused = open(&options).unwrap_err();
     assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
     assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
@@ -66,7 +66,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("queue.db");
     std::fs::write(&path, "this is not a database, but somebody's notes".repeat(50)).unwrap();
-    let refused = open(&Options { path: path.clone(), max_size: u64::MAX }).unwrap_err();
+    let refused = open(&Options::new(path.clone(), u64::MAX)).unwrap_err();
     assert!(refused.to_string().contains("not a database"), "{refused}");
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("this is not"));
 }

@@ -83,6 +83,7 @@ impl Draft<'_> {
             webhook: webhook.name.clone(),
             skipped: !webhook.active,
             order: webhook.order,
+            test: false,
         });
         let targets: Vec<_> = targets.collect();
         let by_entity = targets.iter().any(|target| target.order == Order::Entity);

@@ -3,16 +3,25 @@
 //! An `Err` of these functions is a failure of the storage, and undoes the whole transaction. A refusal, which concerns
 //! one command alone, is an `Ok(Err(_))` that left the tables as they were.
 
+mod blocks;
+mod jobs;
+mod purge;
+mod replay;
+
 use std::collections::HashMap;
 
 use aquarium_delivery::{EventId, Exhaustion, Outcome, WebhookName};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
-use super::super::schema::{MAX_DELIVERIES, NO_ATTEMPT, code, first_delivery_of, stored, unsigned};
-use super::{Command, Purge, order};
+use super::super::phases;
+use super::super::schema::{
+    MAX_DELIVERIES, NO_ATTEMPT, code, deliveries_of, first_delivery_of, stored, unsigned,
+};
+use super::{Command, order};
+use crate::model::first_due_at;
 use crate::{
-    Accepted, Attempt, Delivery, Error, Idempotency, Key, NewEvent, PARKED, Purged, Receipt, ReceiptEntry,
-    Settled, Settlement, Submission,
+    Accepted, Attempt, Delivery, Error, Idempotency, Key, NewEvent, Receipt, ReceiptEntry, Settled,
+    Settlement, Submission,
 };
 
 /// Names whose row numbers are remembered; when there are more, all are looked up anew.
@@ -31,6 +40,8 @@ pub(super) struct Tables<'c> {
     webhooks: HashMap<WebhookName, i64>,
     /// Events up to this key were looked at by [`Tables::purge`] since it last came to the end.
     purged_up_to: u64,
+    /// How often deliveries were added to events that were stored before: see `blocks.rs`.
+    additions: u64,
 }
 
 /// What is executed for each commit, event or delivery. Other statements are prepared when they are needed.
@@ -56,12 +67,13 @@ impl<'c> Statements<'c> {
             )?,
             insert_delivery: connection.prepare(
                 "INSERT INTO deliveries
-                 (key, id, webhook, state, attempts, due_at, settled_at, started_at, duration, status, subjects)
-                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?6, ?7, ?8, ?9)",
+                 (key, id, webhook, state, attempts, due_at, settled_at, started_at, duration, status, subjects,
+                  phases, test)
+                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?,
             settle_attempted: connection.prepare(
                 "UPDATE deliveries SET state = ?2, due_at = ?3, settled_at = ?4,
-                 attempts = ?5, started_at = ?6, duration = ?7, status = ?8, failure = ?9
+                 attempts = ?5, started_at = ?6, duration = ?7, status = ?8, failure = ?9, phases = ?10
                  WHERE key = ?1",
             )?,
         })
@@ -69,7 +81,8 @@ impl<'c> Statements<'c> {
 }
 
 impl<'c> Tables<'c> {
-    pub(super) fn new(connection: &'c Connection, max_size: u64) -> rusqlite::Result<Self> {
+    /// `additions`: as many deliveries as were added by the tables before these.
+    pub(super) fn new(connection: &'c Connection, max_size: u64, additions: u64) -> rusqlite::Result<Self> {
         let number = |sql| connection.query_row(sql, [], |row| unsigned(row, 0));
         let mut tables = Self {
             connection,
@@ -83,9 +96,15 @@ impl<'c> Tables<'c> {
             projects: HashMap::new(),
             webhooks: HashMap::new(),
             purged_up_to: 0,
+            additions,
         };
         tables.measure()?;
         Ok(tables)
+    }
+
+    /// How often deliveries were added to events that were stored before.
+    pub(super) fn additions(&self) -> u64 {
+        self.additions
     }
 
     /// Applies commands in one transaction, commits it, and returns the deliveries that are pending now and were not
@@ -105,11 +124,20 @@ impl<'c> Tables<'c> {
                 }
                 Command::Resume(job) => job.answer = Some(self.resume(&job.input).map(Ok)?),
                 Command::Purge(job) => job.answer = Some(self.purge(&job.input).map(Ok)?),
+                Command::Replay(job) => job.answer = Some(self.replay(&job.input, &mut offers)?),
+                Command::CreateJob(job) => job.answer = Some(self.create_job(&job.input)?),
+                Command::CancelJob(job) => job.answer = Some(self.cancel_job(&job.input).map(Ok)?),
+                Command::StoreBlock(job) => job.answer = Some(self.store_block(&job.input).map(Ok)?),
             }
         }
         self.measure()?;
         self.statements.commit.execute([])?;
         Ok(offers)
+    }
+
+    /// The bytes in use after the last commit.
+    pub(super) fn size(&self) -> u64 {
+        self.size
     }
 
     /// Counts the bytes in use: the pages of the file less those that are free.
@@ -176,7 +204,7 @@ impl<'c> Tables<'c> {
             accepted_at,
             &event.body[..]
         ])?;
-        let (duration, status) = NO_ATTEMPT;
+        let (duration, status, phases) = NO_ATTEMPT;
         for (key, target) in (first_delivery_of(event_key)..).zip(&event.targets) {
             let webhook = self.webhook(&target.webhook)?;
             let state = if target.skipped { code::SKIPPED } else { code::PENDING };
@@ -188,11 +216,13 @@ impl<'c> Tables<'c> {
                 target.delivery.as_bytes(),
                 webhook,
                 state,
-                if parked { stored(PARKED.as_millis()) } else { accepted_at },
+                stored(first_due_at(&event, target, parked).as_millis()),
                 accepted_at,
                 duration,
                 status,
-                order::encode(subjects)
+                order::encode(subjects),
+                phases,
+                target.test.then_some(1)
             ])?;
             // Nobody need know of what cannot be sent yet, but somebody may be waiting to hear of it.
             if !target.skipped && (!parked || event.watcher.is_some()) {
@@ -271,8 +301,8 @@ impl<'c> Tables<'c> {
             // Else the one before would be forgotten. If this one was recorded already, then so was that one.
             self.connection
                 .prepare_cached(
-                    "INSERT OR IGNORE INTO attempts (delivery, number, started_at, duration, status, failure)
-                     SELECT key, attempts, started_at, duration, status, failure FROM deliveries
+                    "INSERT OR IGNORE INTO attempts (delivery, number, started_at, duration, status, failure, phases)
+                     SELECT key, attempts, started_at, duration, status, failure, phases FROM deliveries
                      WHERE key = ? AND attempts > 0",
                 )?
                 .execute([delivery])?;
@@ -283,6 +313,7 @@ impl<'c> Tables<'c> {
         };
         let (started_at, duration) =
             (stored(attempt.started_at.as_millis()), stored(attempt.duration.as_micros()));
+        let phases = phases::pack(&attempt.phases, attempt.breaker_open);
         self.statements.settle_attempted.execute(params![
             delivery,
             state,
@@ -292,15 +323,16 @@ impl<'c> Tables<'c> {
             started_at,
             duration,
             status,
-            failure
+            failure,
+            phases
         ])?;
         if detail.is_some() || !attempt.excerpt.is_empty() {
             let excerpt = (!attempt.excerpt.is_empty()).then_some(&attempt.excerpt[..]);
             self.connection
                 .prepare_cached(
                     "INSERT OR REPLACE INTO attempts
-                     (delivery, number, started_at, duration, status, failure, detail, excerpt)
-                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                     (delivery, number, started_at, duration, status, failure, detail, excerpt, phases)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 )?
                 .execute(params![
                     delivery,
@@ -310,7 +342,8 @@ impl<'c> Tables<'c> {
                     status,
                     failure,
                     detail,
-                    excerpt
+                    excerpt,
+                    phases
                 ])?;
         }
         Ok(())
@@ -321,37 +354,6 @@ impl<'c> Tables<'c> {
             .prepare_cached("UPDATE webhooks SET suspended_at = NULL, suspended_url = NULL WHERE name = ?")?
             .execute([webhook.as_str()])?;
         Ok(())
-    }
-
-    fn purge(&mut self, purge: &Purge) -> rusqlite::Result<Purged> {
-        let connection = self.connection;
-        let before = stored(purge.before.as_millis());
-        let limit = purge.limit.max(1);
-        let events: Vec<u64> = connection
-            .prepare_cached("SELECT key, accepted_at FROM events WHERE key > ? ORDER BY key LIMIT ?")?
-            .query_map(params![stored(self.purged_up_to), stored(limit)], |row| {
-                Ok((unsigned(row, 0)?, row.get::<_, i64>(1)?))
-            })?
-            .take_while(|row| row.as_ref().map_or(true, |(_, accepted_at)| *accepted_at < before))
-            .map(|row| row.map(|(key, _)| key))
-            .collect::<Result<_, _>>()?;
-        let mut purged = Purged { more: events.len() == limit, ..Purged::default() };
-        for event in &events {
-            if let Some(abandoned) = abandoned_with(connection, *event, before, purge)? {
-                if abandoned > 0 {
-                    order::abandon(connection, deliveries_of(*event))?;
-                }
-                forget(connection, *event)?;
-                purged.events += 1;
-                purged.abandoned += abandoned;
-            }
-        }
-        if purged.events > 0 {
-            connection.prepare_cached("UPDATE next_key SET event = ?")?.execute([stored(self.next_event)])?;
-        }
-        // At the end it starts over: what was still wanted may not be any more.
-        self.purged_up_to = if purged.more { events.last().copied().unwrap_or(0) } else { 0 };
-        Ok(purged)
     }
 
     fn project(&mut self, organization: &str, name: &str) -> rusqlite::Result<i64> {
@@ -417,53 +419,4 @@ fn receipt(connection: &Connection, key: u64, event: EventId) -> rusqlite::Resul
     )?;
     let deliveries = statement.query_map(deliveries_of(key), entry)?.collect::<Result<_, _>>()?;
     Ok(Receipt { event, deliveries })
-}
-
-/// `None` if the event is still wanted, else the number of its pending deliveries that nobody will send any more.
-fn abandoned_with(
-    connection: &Connection,
-    event: u64,
-    before: i64,
-    purge: &Purge,
-) -> rusqlite::Result<Option<usize>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT w.name, d.state, d.settled_at FROM deliveries d JOIN webhooks w ON w.id = d.webhook
-         WHERE d.key >= ? AND d.key < ?",
-    )?;
-    let mut rows = statement.query(deliveries_of(event))?;
-    let mut abandoned = 0;
-    while let Some(row) = rows.next()? {
-        if row.get::<_, i64>(1)? != code::PENDING {
-            if row.get::<_, i64>(2)? >= before {
-                return Ok(None);
-            }
-        } else if purge.configured.contains(&super::super::reader::webhook_name(row, 0)?) {
-            return Ok(None);
-        } else {
-            abandoned += 1;
-        }
-    }
-    Ok(Some(abandoned))
-}
-
-fn forget(connection: &Connection, event: u64) -> rusqlite::Result<()> {
-    for sql in [
-        "DELETE FROM attempts WHERE delivery >= ? AND delivery < ?",
-        "DELETE FROM deliveries WHERE key >= ? AND key < ?",
-    ] {
-        connection.prepare_cached(sql)?.execute(deliveries_of(event))?;
-    }
-    for sql in [
-        // A batch is forgotten with its first event: its receipt could not be given whole any more.
-        "DELETE FROM idempotency WHERE first_event = ?",
-        "DELETE FROM events WHERE key = ?",
-    ] {
-        connection.prepare_cached(sql)?.execute([stored(event)])?;
-    }
-    Ok(())
-}
-
-/// The first key that a delivery of the event may have, and the first one that is beyond.
-fn deliveries_of(event: u64) -> [i64; 2] {
-    [stored(first_delivery_of(event)), stored(first_delivery_of(event + 1))]
 }

@@ -1,121 +1,140 @@
-//! The admin door: health, and the configuration in force.
+//! The admin door: health, the configuration in force, and the API that its OpenAPI document describes.
 
-use std::time::Duration;
+mod advice;
+mod api;
+mod body;
+mod configuration;
+mod cursor;
+mod deliveries;
+mod document;
+mod events;
+mod fields;
+mod filter;
+mod guard;
+mod health;
+mod held;
+mod matching;
+mod names;
+mod paging;
+mod replays;
+mod router;
+mod shape;
+mod test;
+mod time;
+mod webhooks;
+mod word;
 
-use aquarium_config::reload::{Handle, Refused, Rejected, Status};
-use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use aquarium_config::reload::Handle;
+use aquarium_dispatch::{Budget, Chance, Clock, Control, Waker};
+use aquarium_queue::history::History;
+use http::Request;
 use hyper::body::Incoming;
-use serde_json::{Value, json};
 
-use crate::http::{Answer, Handler, Problem, json as answer};
-use crate::ingest::check_token;
-
-/// What there is, for who asked for something else.
-const PATHS: &str = "/livez, /readyz, /v1/config and /v1/config/reload";
+use crate::http::{Answer, Handler, Problem};
+use api::{Answers, Api, Call};
+use router::{Route, Router, get, post};
 
 /// Answers operators and probes.
 #[derive(Debug)]
-pub(crate) struct Admin {
-    configuration: Handle,
+pub(crate) struct Admin<Q> {
+    api: Api<Q>,
+    router: Router<Answers<Q>>,
 }
 
-impl Admin {
-    pub(crate) fn new(configuration: Handle) -> Self {
-        Self { configuration }
+/// What the door works with.
+#[derive(Debug)]
+pub(crate) struct Parts<Q> {
+    pub(crate) configuration: Handle,
+    pub(crate) queue: Q,
+    pub(crate) control: Control,
+    pub(crate) replays: Waker,
+    pub(crate) clock: Clock,
+    pub(crate) chance: Chance,
+}
+
+/// Bytes of payloads that are being answered with.
+const PAYLOADS: usize = 64 * 1024 * 1024;
+
+fn routes<Q: History>() -> Vec<Route<Answers<Q>>> {
+    const WEBHOOK: &str = "/v1/webhooks/{organization}/{project}/{webhook}";
+    const TEST: &str = "/v1/webhooks/{organization}/{project}/{webhook}/test";
+    const RESUME: &str = "/v1/webhooks/{organization}/{project}/{webhook}/resume";
+    vec![
+        get("/livez", |api, call| Box::pin(health::livez(api, call))),
+        get("/readyz", |api, call| Box::pin(health::readyz(api, call))),
+        get("/v1/openapi.json", |api, call| Box::pin(document::show(api, call))),
+        get("/v1/webhooks", |api, call| Box::pin(webhooks::list(api, call))),
+        get(WEBHOOK, |api, call| Box::pin(webhooks::show(api, call))),
+        post(TEST, |api, call| Box::pin(test::test(api, call))),
+        post(RESUME, |api, call| Box::pin(webhooks::resume(api, call))),
+        get("/v1/match", |api, call| Box::pin(matching::show(api, call))),
+        get("/v1/events", |api, call| Box::pin(events::list(api, call))),
+        get("/v1/events/{id}", |api, call| Box::pin(events::show(api, call))),
+        get("/v1/events/{id}/payload", |api, call| Box::pin(events::payload(api, call))),
+        get("/v1/deliveries", |api, call| Box::pin(deliveries::list(api, call))),
+        get("/v1/deliveries/{id}", |api, call| Box::pin(deliveries::show(api, call))),
+        post("/v1/deliveries/{id}/replay", |api, call| Box::pin(deliveries::replay(api, call))),
+        post("/v1/replays", |api, call| Box::pin(replays::create(api, call))),
+        get("/v1/replays", |api, call| Box::pin(replays::list(api, call))),
+        get("/v1/replays/{id}", |api, call| Box::pin(replays::show(api, call))),
+        post("/v1/replays/{id}/cancel", |api, call| Box::pin(replays::cancel(api, call))),
+        get("/v1/config", |api, call| Box::pin(configuration::show(api, call))),
+        post("/v1/config/reload", |api, call| Box::pin(configuration::reload(api, call))),
+    ]
+}
+
+impl<Q: History> Admin<Q> {
+    /// The door, which is to be served.
+    ///
+    /// # Errors
+    /// The API is not what it should be.
+    pub(crate) fn new(parts: Parts<Q>) -> anyhow::Result<Self> {
+        let Parts { configuration, queue, control, replays, clock, chance } = parts;
+        let api = Api {
+            configuration,
+            queue,
+            control,
+            replays,
+            clock,
+            chance,
+            payloads: Budget::new(PAYLOADS),
+            tests: test::Tests::default(),
+            document: document::document().to_json()?.into(),
+        };
+        Ok(Self { api, router: Router::new(routes())? })
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
-        let admin = self.configuration.config().borrow().admin.clone();
-        let (method, headers) = (request.method(), request.headers());
-        // Only a local listener is reached under local names: anything else is a rebound name in somebody's browser.
-        if admin.listen.is_local() && admin.token.is_none() && !names_this_machine(headers) {
-            let detail = "the Host header does not name this machine";
-            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign-host", detail));
-        }
-        let path = request.uri().path();
-        // Probes carry no token.
-        if let "/livez" | "/readyz" = path {
-            return match *method {
-                Method::GET => Ok(answer(StatusCode::OK, &json!({ "status": "ok" }))),
-                _ => Err(Problem::method("GET")),
-            };
-        }
-        check_token(admin.token.as_ref(), headers)?;
-        match (path, method) {
-            ("/v1/config", &Method::GET) => {
-                Ok(answer(StatusCode::OK, &described(&self.configuration.status())))
-            }
-            ("/v1/config", _) => Err(Problem::method("GET")),
-            ("/v1/config/reload", &Method::POST) => {
-                check_origin(headers)?;
-                self.reload().await
-            }
-            ("/v1/config/reload", _) => Err(Problem::method("POST")),
-            _ => Err(Problem::no_such_path(path, PATHS)),
-        }
-    }
-
-    async fn reload(&self) -> Result<Answer, Problem> {
-        let reloaded = self.configuration.reload().await.map_err(refused)?;
-        let body = json!({ "generation": reloaded.generation, "changes": reloaded.changes });
-        Ok(answer(StatusCode::OK, &body))
+        let admin = self.api.configuration.config().borrow().admin.clone();
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        guard::check(&admin, &head.method, &head.headers, matches!(path, "/livez" | "/readyz"))?;
+        let (answers, path) = self.router.find(&head.method, path)?;
+        answers(&self.api, Call { head, path, body }).await
     }
 }
 
-impl Handler for Admin {
+impl<Q: History> Handler for Admin<Q> {
     async fn handle(&self, request: Request<Incoming>) -> Answer {
         self.route(request).await.unwrap_or_else(|problem| problem.answer())
     }
 }
 
-fn described(status: &Status) -> Value {
-    let rejected = |rejected: &Rejected| json!({ "at": rejected.at.to_string(), "errors": rejected.errors });
-    json!({
-        "generation": status.generation,
-        "digest": status.digest.to_string(),
-        "loaded_at": status.loaded_at.to_string(),
-        "needs_restart": status.needs_restart,
-        "rejected": status.rejected.as_deref().map(rejected),
-        "rejections": status.rejections,
-        "watch_error": status.watched.as_ref().err(),
-    })
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
 
-fn refused(refused: Refused) -> Problem {
-    let detail = refused.to_string();
-    match refused {
-        Refused::Rejected(rejected) => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-config", detail)
-                .errors(rejected.errors.clone())
-        }
-        Refused::Busy | Refused::Stopped | Refused::TimedOut(_) => {
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "reload-unavailable", detail);
-            problem.retry_after(Duration::from_secs(1))
-        }
+    use super::*;
+
+    #[test]
+    fn what_is_answered_is_described_and_what_is_described_is_answered() {
+        let answered: BTreeSet<_> =
+            routes::<aquarium_queue::memory::Memory>().iter().map(|route| route.name()).collect();
+        let document = document::document();
+        let described = document.paths.paths.iter().flat_map(|(path, item)| {
+            let methods = [("GET", item.get.is_some()), ("POST", item.post.is_some())];
+            methods.into_iter().filter(|(_, there)| *there).map(move |(method, _)| format!("{method} {path}"))
+        });
+        assert_eq!(described.collect::<BTreeSet<_>>(), answered);
     }
-}
-
-/// A page of another site in somebody's browser must not change anything here. Programs send no `Origin`.
-fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    let own = headers.get(HOST).map(HeaderValue::as_bytes);
-    let authority =
-        [&b"http://"[..], b"https://"].iter().find_map(|scheme| origin.as_bytes().strip_prefix(*scheme));
-    match authority {
-        Some(authority) if Some(authority) == own => Ok(()),
-        _ => {
-            let detail = "the Origin header names another site";
-            Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", detail))
-        }
-    }
-}
-
-/// Whether `Host` is a loopback address or `localhost`; a unix socket's client may send anything or nothing.
-fn names_this_machine(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(HOST) else { return true };
-    let Ok(authority) = http::uri::Authority::try_from(host.as_bytes()) else { return host.is_empty() };
-    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse().is_ok_and(|address: std::net::IpAddr| address.to_canonical().is_loopback())
 }

@@ -1,4 +1,5 @@
-//! Forgets what is past its retention, in steps that never hold up accepting.
+//! What is done in the background, in steps that never hold up accepting: forgets what is past its retention, and
+//! prepares what makes lists fast.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use aquarium_config::Config;
 use aquarium_dispatch::Clock;
 use aquarium_queue::Queue;
+use aquarium_queue::history::History;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -17,6 +19,10 @@ const STEP: usize = 200;
 const PAUSE: Duration = Duration::from_millis(100);
 /// The rest when there is nothing to forget.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// The rest between two steps of preparing lists.
+const INDEX_PAUSE: Duration = Duration::from_millis(10);
+/// The rest when there is nothing to prepare.
+const INDEX_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs until `shutdown`.
 pub(crate) async fn run<Q: Queue>(
@@ -43,6 +49,18 @@ pub(crate) async fn run<Q: Queue>(
             }
             Err(_) => INTERVAL,
         };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(rest) => {}
+        }
+    }
+}
+
+/// Prepares lists until `shutdown`.
+pub(crate) async fn index<Q: History>(queue: Q, shutdown: CancellationToken) {
+    loop {
+        // A queue that fails is left alone for as long as one that has nothing to do.
+        let rest = if queue.index().await.unwrap_or(false) { INDEX_PAUSE } else { INDEX_INTERVAL };
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(rest) => {}

@@ -10,8 +10,8 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
-pub(crate) use body::{BodyError, read};
-pub(crate) use problem::Problem;
+pub(crate) use body::{BodyError, check_content_type, read};
+pub(crate) use problem::{Problem, ProblemDetails};
 pub(crate) use server::{Address, Handler, Listener, serve};
 
 /// An answer whose body is in memory.

@@ -11,15 +11,16 @@ use aquarium_config::{Config, Organization};
 use aquarium_dispatch::{Budget, Chance, Clock};
 use aquarium_queue::Queue;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderMap};
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::http::{Answer, BodyError, Handler, Problem, read};
+use crate::http::{Answer, BodyError, Handler, Problem, check_content_type, read};
 use submit::Drafted;
+pub(crate) use submit::{refused, unavailable};
 pub(crate) use token::check_token;
 
 /// The most that a batch may hold.
@@ -63,7 +64,7 @@ impl<Q: Queue> Ingest<Q> {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
             return Err(problem.retry_after(Duration::from_secs(1)).closing());
         };
-        let body = read(body, limit).await.map_err(refused_body)?;
+        let body = read(body, limit).await?;
         self.draft(&target, key, &body)?.accept(&self.queue, target.wait).await
     }
 
@@ -75,7 +76,7 @@ impl<Q: Queue> Ingest<Q> {
         if parts.method != Method::POST {
             return Err(Problem::method("POST"));
         }
-        check_content_type(&parts.headers, target.batch)?;
+        check_content_type(&parts.headers, content_types(target.batch))?;
         organization(&config, &target)?;
         let limit = match target.batch {
             true => MAX_BATCH_BYTES,
@@ -139,23 +140,13 @@ fn wait(query: &str) -> Result<Option<Duration>, Problem> {
     Ok(wait)
 }
 
-/// A browser can be made to post anything but a JSON type without asking first: another one is refused.
-fn check_content_type(headers: &HeaderMap, batch: bool) -> Result<(), Problem> {
-    let accepted: &[&str] = if batch {
+/// What a request's body may be.
+fn content_types(batch: bool) -> &'static [&'static str] {
+    if batch {
         &["application/x-ndjson", "application/ndjson", "application/jsonl"]
     } else {
         &["application/json"]
-    };
-    let found = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let essence = found.and_then(|found| found.split(|byte| *byte == b';').next()).unwrap_or_default();
-    if accepted.iter().any(|accepted| essence.trim_ascii().eq_ignore_ascii_case(accepted.as_bytes())) {
-        return Ok(());
     }
-    let found = found.map_or("no Content-Type".to_owned(), |found| {
-        format!("Content-Type {:?}", String::from_utf8_lossy(found))
-    });
-    let detail = format!("found {found}; accepted: {}", accepted.join(", "));
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong-content-type", detail))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -177,16 +168,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 fn announced_length(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     match announced {
-        Some(length) if length > limit => Err(refused_body(BodyError::TooLarge { limit })),
+        Some(length) if length > limit => Err(BodyError::TooLarge { limit }.into()),
         announced => Ok(announced),
     }
-}
-
-fn refused_body(error: BodyError) -> Problem {
-    let (status, code) = match &error {
-        BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
-        BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too-slow"),
-        BodyError::Broken(_) => (StatusCode::BAD_REQUEST, "broken-body"),
-    };
-    Problem::new(status, code, error.to_string()).closing()
 }

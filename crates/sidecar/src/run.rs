@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use aquarium_config::reload::Handle;
 use aquarium_config::{Fs, Loaded, load};
-use aquarium_dispatch::{Chance, Clock, Dispatcher, Limits};
+use aquarium_dispatch::{Chance, Clock, Dispatcher, Limits, Replays};
 use aquarium_egress::Egress;
 use aquarium_queue::sqlite;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::cli;
 use crate::http::{Address, Listener, serve};
 use crate::ingest::Ingest;
@@ -107,22 +107,32 @@ pub(crate) async fn start(
     let config = configuration.config();
     let (close_doors, stop_sending) = (shutdown.child_token(), CancellationToken::new());
     let ingest_door = Arc::new(Ingest::new(queue.clone(), config.clone(), clock.clone(), chance.clone()));
-    let admin_door = Arc::new(Admin::new(configuration.clone()));
     let dispatcher = Dispatcher::new(
         queue.clone(),
         commits,
         egress,
         config.clone(),
         clock.clone(),
-        chance,
+        chance.clone(),
         Limits::default(),
     );
+    let (replays, waker) = Replays::new(queue.clone(), config.clone(), clock.clone(), chance.clone());
+    let admin_door = Arc::new(Admin::new(admin::Parts {
+        configuration: configuration.clone(),
+        queue: queue.clone(),
+        control: dispatcher.control(),
+        replays: waker,
+        clock: clock.clone(),
+        chance,
+    })?);
     let dispatcher = tokio::spawn(dispatcher.run(stop_sending.clone()));
 
     let (ingest, admin) = (ingest_listener.address()?, admin_listener.address()?);
     let mut doors = JoinSet::new();
     doors.spawn(serve(ingest_listener, ingest_door, close_doors.clone()));
     doors.spawn(serve(admin_listener, admin_door, close_doors.clone()));
+    doors.spawn(replays.run(close_doors.clone()));
+    doors.spawn(housekeeping::index(queue.clone(), close_doors.clone()));
     doors.spawn(housekeeping::run(queue, config, clock, close_doors.clone()));
     doors.spawn(reloader.run(close_doors.clone()));
     info!("ingest: listening on {ingest}");

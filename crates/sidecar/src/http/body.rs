@@ -1,11 +1,15 @@
-//! Request bodies, within limits of size and time.
+//! Request bodies, within limits of size and time, and of the type that is expected.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
+
+use super::Problem;
 
 /// The longest that a request's body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,6 +23,17 @@ pub(crate) enum BodyError {
     TooSlow,
     #[error("the body broke off: {0}")]
     Broken(String),
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        let (status, code) = match &error {
+            BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
+            BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too-slow"),
+            BodyError::Broken(_) => (StatusCode::BAD_REQUEST, "broken-body"),
+        };
+        Problem::new(status, code, error.to_string()).closing()
+    }
 }
 
 /// Reads a whole body of at most `limit` bytes.
@@ -35,4 +50,18 @@ pub(crate) async fn read(body: Incoming, limit: usize) -> Result<Bytes, BodyErro
 /// several times as large and would be kept whole as long as the body waits.
 fn alone(body: Bytes) -> Bytes {
     if body.is_unique() { body } else { Bytes::copy_from_slice(&body) }
+}
+
+/// A browser can be made to post anything but a JSON type without asking first: another one is refused.
+pub(crate) fn check_content_type(headers: &HeaderMap, accepted: &[&str]) -> Result<(), Problem> {
+    let found = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let essence = found.and_then(|found| found.split(|byte| *byte == b';').next()).unwrap_or_default();
+    if accepted.iter().any(|accepted| essence.trim_ascii().eq_ignore_ascii_case(accepted.as_bytes())) {
+        return Ok(());
+    }
+    let found = found.map_or("no Content-Type".to_owned(), |found| {
+        format!("Content-Type {:?}", String::from_utf8_lossy(found))
+    });
+    let detail = format!("found {found}; accepted: {}", accepted.join(", "));
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong-content-type", detail))
 }

@@ -5,27 +5,39 @@ use std::time::Duration;
 use http::header::{ALLOW, CONNECTION, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Answer, json};
 
 /// A refusal: what it is about, in a form for programs and one for people.
 #[derive(Debug, Clone)]
-pub(crate) struct Problem(Box<Details>);
+pub(crate) struct Problem(Box<ProblemDetails>);
 
-#[derive(Debug, Clone, Serialize)]
-struct Details {
+/// What went wrong, by RFC 9457.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemDetails {
+    /// A URN made of the code.
     #[serde(rename = "type")]
     kind: String,
+    /// The status in words.
     title: &'static str,
+    /// The status.
     status: u16,
+    /// What is wrong, in words.
     detail: String,
+    /// What is wrong, for programs: it stays the same from version to version.
     code: &'static str,
+    /// What it is about: the name of a parameter, or a JSON pointer into the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    /// Where in the body it is, in bytes from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<usize>,
+    /// In which line of a batch it is, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
+    /// All that is wrong, if it is more than one thing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
     #[serde(skip)]
@@ -35,7 +47,7 @@ struct Details {
 impl Problem {
     /// A problem whose `code` stays the same from one version to the next.
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Details {
+        Self(Box::new(ProblemDetails {
             kind: format!("urn:aquarium:problem:{code}"),
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
@@ -52,6 +64,18 @@ impl Problem {
     /// Where in the body it is: a JSON pointer (RFC 6901), and a byte offset from 0.
     pub(crate) fn at(mut self, field: String, offset: usize) -> Self {
         (self.0.field, self.0.offset) = (Some(field), Some(offset));
+        self
+    }
+
+    /// What it is about: the name of a parameter, or a JSON pointer into the body.
+    pub(crate) fn about(mut self, field: impl Into<String>) -> Self {
+        self.0.field = Some(field.into());
+        self
+    }
+
+    /// The same with another status.
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        (self.0.status, self.0.title) = (status.as_u16(), status.canonical_reason().unwrap_or("Error"));
         self
     }
 
@@ -103,6 +127,12 @@ impl Problem {
         let detail = "this listener wants the header \"Authorization: Bearer <token>\" with its token";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
             .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// The body of the answer.
+    #[cfg(test)]
+    pub(crate) fn answer_text(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.0).unwrap()
     }
 
     /// The answer to send.

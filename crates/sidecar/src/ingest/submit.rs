@@ -180,13 +180,15 @@ async fn collect(mut reports: mpsc::Receiver<Report>, expected: usize, deadline:
     collected
 }
 
-fn refused(refusal: Refusal) -> Problem {
+/// What is wrong with the bytes of an event.
+pub(crate) fn refused(refusal: Refusal) -> Problem {
     let detail = refusal.to_string();
     let code = refusal.reason.code();
     Problem::new(StatusCode::BAD_REQUEST, code, detail).at(refusal.field, refusal.offset)
 }
 
-fn unavailable(error: Error) -> Problem {
+/// Why the queue did not do what it was asked for.
+pub(crate) fn unavailable(error: Error) -> Problem {
     let (status, code, wait) = match &error {
         Error::Conflict => {
             return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-conflict", error.to_string());

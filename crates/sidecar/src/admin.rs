@@ -13,7 +13,9 @@ mod filter;
 mod guard;
 mod health;
 mod held;
+mod logging;
 mod matching;
+mod metrics;
 mod names;
 mod paging;
 mod replays;
@@ -31,6 +33,8 @@ use http::Request;
 use hyper::body::Incoming;
 
 use crate::http::{Answer, Handler, Problem};
+use crate::log::Filter;
+use crate::telemetry::Metrics;
 use api::{Answers, Api, Call};
 use router::{Route, Router, get, post};
 
@@ -50,6 +54,9 @@ pub(crate) struct Parts<Q> {
     pub(crate) replays: Waker,
     pub(crate) clock: Clock,
     pub(crate) chance: Chance,
+    pub(crate) metrics: Metrics,
+    /// Changes what is logged, if the process logs.
+    pub(crate) log: Option<Filter>,
 }
 
 /// Bytes of payloads that are being answered with.
@@ -62,6 +69,7 @@ fn routes<Q: History>() -> Vec<Route<Answers<Q>>> {
     vec![
         get("/livez", |api, call| Box::pin(health::livez(api, call))),
         get("/readyz", |api, call| Box::pin(health::readyz(api, call))),
+        get("/metrics", |api, call| Box::pin(metrics::show(api, call))),
         get("/v1/openapi.json", |api, call| Box::pin(document::show(api, call))),
         get("/v1/webhooks", |api, call| Box::pin(webhooks::list(api, call))),
         get(WEBHOOK, |api, call| Box::pin(webhooks::show(api, call))),
@@ -79,6 +87,8 @@ fn routes<Q: History>() -> Vec<Route<Answers<Q>>> {
         get("/v1/replays/{id}", |api, call| Box::pin(replays::show(api, call))),
         post("/v1/replays/{id}/cancel", |api, call| Box::pin(replays::cancel(api, call))),
         get("/v1/config", |api, call| Box::pin(configuration::show(api, call))),
+        get("/v1/log", |api, call| Box::pin(logging::show(api, call))),
+        post("/v1/log", |api, call| Box::pin(logging::set(api, call))),
         post("/v1/config/reload", |api, call| Box::pin(configuration::reload(api, call))),
     ]
 }
@@ -89,7 +99,7 @@ impl<Q: History> Admin<Q> {
     /// # Errors
     /// The API is not what it should be.
     pub(crate) fn new(parts: Parts<Q>) -> anyhow::Result<Self> {
-        let Parts { configuration, queue, control, replays, clock, chance } = parts;
+        let Parts { configuration, queue, control, replays, clock, chance, metrics, log } = parts;
         let api = Api {
             configuration,
             queue,
@@ -97,6 +107,8 @@ impl<Q: History> Admin<Q> {
             replays,
             clock,
             chance,
+            metrics,
+            log,
             payloads: Budget::new(PAYLOADS),
             tests: test::Tests::default(),
             document: document::document().to_json()?.into(),

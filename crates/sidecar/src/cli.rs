@@ -12,6 +12,8 @@ use anyhow::Context;
 use aquarium_config::Diagnostic;
 use clap::{Args, Parser, Subcommand};
 
+use crate::operate::arguments as operate;
+
 /// A durable webhook sender that sits next to an app.
 #[derive(Debug, Parser)]
 #[command(name = "aquarium-sidecar", version, about, arg_required_else_help = true)]
@@ -24,6 +26,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Accept events and deliver them
     Run(Run),
+    /// Ask a running sidecar whether it is ready: for probes in images without a shell
+    Healthcheck(operate::Healthcheck),
     /// Check a configuration, and print what it says
     Check(Check),
     /// Make the secret or the signing key of an organization
@@ -31,10 +35,43 @@ pub(crate) enum Command {
     Secret(Secret),
     /// Post an event to a running sidecar
     Send(Send),
+    /// Test an endpoint: send it a test, and say what came of it
+    Test(operate::Test),
+    /// See the webhooks of a running sidecar
+    #[command(subcommand)]
+    Webhooks(operate::Webhooks),
+    /// See what was accepted
+    #[command(subcommand)]
+    Events(operate::Events),
+    /// See where it went, and what came of it
+    #[command(subcommand)]
+    Deliveries(operate::Deliveries),
+    /// Send again
+    #[command(subcommand)]
+    Replay(operate::Replay),
+    /// Send again to a webhook whose endpoint answered 410 Gone
+    Resume(operate::Resume),
+    /// Say which webhooks would get an event, and why not the others
+    Match(operate::Match),
+    /// See, or reload, the configuration of a running sidecar
+    #[command(subcommand)]
+    Config(operate::Configuration),
+    /// See what a running sidecar logs, or have it log something else
+    Log(operate::Log),
+    /// Look after the file that the queue is
+    #[command(subcommand)]
+    Queue(Queue),
     /// Receive events and check their secret, for trying things out
     Listen(Listen),
     /// Show the whole way of an event on this machine: a receiver, a sidecar, one event of every type
     Demo(Demo),
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
 }
 
 #[derive(Debug, Args)]
@@ -45,6 +82,17 @@ pub(crate) struct Run {
     /// What to log: a level, or a filter such as "info,aquarium_dispatch=debug"
     #[arg(long, value_name = "FILTER", default_value = "info", env = "AQUARIUM_LOG")]
     pub(crate) log: String,
+    /// How to log: auto is text on a terminal, and JSON, an object each line, elsewhere
+    #[arg(long, value_name = "FORMAT", default_value = "auto", env = "AQUARIUM_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    Auto,
+    Text,
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +152,50 @@ pub(crate) struct Send {
     /// Sent again with the same key, the event is accepted once
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
+}
+
+/// Which queue.
+#[derive(Debug, Args)]
+pub(crate) struct At {
+    /// The directory that holds aquarium.toml, which names the queue
+    #[arg(long, value_name = "DIR", default_value = "config", env = "AQUARIUM_CONFIG")]
+    pub(crate) config: PathBuf,
+    /// The queue's file, whatever a configuration says
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Queue {
+    /// Count what is stored, also while a sidecar runs
+    Stats {
+        #[command(flatten)]
+        at: At,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the file, and all that should hold in it, while no sidecar runs
+    Verify {
+        #[command(flatten)]
+        at: At,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give free space back to the file system, while no sidecar runs
+    Compact {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Print events and their deliveries as JSON, an object each line, also while a sidecar runs
+    Export {
+        #[command(flatten)]
+        at: At,
+        /// Only events that are still to be delivered to somebody
+        #[arg(long)]
+        pending: bool,
+    },
 }
 
 #[derive(Debug, Args)]

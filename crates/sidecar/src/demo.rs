@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use aquarium_config::{Fs, Loaded, load};
 use aquarium_event::samples;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::listen::{Behaviour, Receiver};
@@ -28,7 +28,7 @@ pub(crate) async fn main(arguments: cli::Demo) -> anyhow::Result<ExitCode> {
     let mut receiver = Receiver::start(([127, 0, 0, 1], 0).into(), Some(&secret), behaviour).await?;
     let loaded = configuration(directory.path(), &receiver.address.to_string())?;
     let shutdown = CancellationToken::new();
-    let running = run::start(directory.path(), loaded, &shutdown).await?;
+    let running = run::start(directory.path(), loaded, None, &shutdown).await?;
 
     let mut stdout = anstream::stdout();
     writeln!(stdout, "receiver  {}  (checks X-Aquarium-Secret)", receiver.address)?;
@@ -53,7 +53,8 @@ async fn show_every_event(running: &Running, receiver: &mut Receiver) -> anyhow:
     for (name, sample) in samples() {
         let path = "/v1/organizations/acme/events";
         let body = Bytes::from_static(sample.as_bytes());
-        let (status, answer) = client::post(&base, path, HeaderMap::new(), body, PATIENCE).await?;
+        let (status, answer) =
+            client::ask(Method::POST, &base, path, HeaderMap::new(), body, PATIENCE).await?;
         if status != StatusCode::ACCEPTED {
             bail!("{name} was refused with {status}: {}", String::from_utf8_lossy(&answer));
         }

@@ -16,9 +16,10 @@ use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::http::{Answer, BodyError, Handler, Problem, check_content_type, read};
+use crate::telemetry::Metrics;
 use submit::Drafted;
 pub(crate) use submit::{refused, unavailable};
 pub(crate) use token::check_token;
@@ -40,6 +41,7 @@ pub(crate) struct Ingest<Q> {
     clock: Clock,
     chance: Chance,
     bodies: Budget,
+    metrics: Metrics,
 }
 
 /// What a request's path and query ask for.
@@ -50,8 +52,14 @@ struct Target<'a> {
 }
 
 impl<Q: Queue> Ingest<Q> {
-    pub(crate) fn new(queue: Q, config: watch::Receiver<Arc<Config>>, clock: Clock, chance: Chance) -> Self {
-        Self { queue, config, clock, chance, bodies: Budget::new(BODIES) }
+    pub(crate) fn new(
+        queue: Q,
+        config: watch::Receiver<Arc<Config>>,
+        clock: Clock,
+        chance: Chance,
+        metrics: Metrics,
+    ) -> Self {
+        Self { queue, config, clock, chance, bodies: Budget::new(BODIES), metrics }
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
@@ -65,7 +73,7 @@ impl<Q: Queue> Ingest<Q> {
             return Err(problem.retry_after(Duration::from_secs(1)).closing());
         };
         let body = read(body, limit).await?;
-        self.draft(&target, key, &body)?.accept(&self.queue, target.wait).await
+        self.draft(&target, key, &body)?.accept(&self.queue, target.wait, &self.metrics).await
     }
 
     /// Judges a request by its head: where it goes, and how large its body may be.
@@ -103,7 +111,13 @@ fn organization<'c>(config: &'c Config, target: &Target<'_>) -> Result<&'c Organ
 
 impl<Q: Queue> Handler for Ingest<Q> {
     async fn handle(&self, request: Request<Incoming>) -> Answer {
-        self.route(request).await.unwrap_or_else(|problem| problem.answer())
+        let started = Instant::now();
+        let answer = self.route(request).await.unwrap_or_else(|problem| {
+            self.metrics.refused(problem.code());
+            problem.answer()
+        });
+        self.metrics.answered(started.elapsed());
+        answer
     }
 }
 

@@ -10,10 +10,14 @@ mod http;
 mod ingest;
 mod listen;
 mod log;
+mod operate;
 mod reload;
 mod run;
 mod secret;
 mod send;
+mod service;
+mod storage;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -34,9 +38,22 @@ fn main() -> ExitCode {
             Command::Run(arguments) => run::main(arguments).await,
             Command::Check(arguments) => check::main(&arguments),
             Command::Secret(command) => secret::main(&command),
+            Command::Healthcheck(arguments) => operate::healthcheck(arguments).await,
             Command::Send(arguments) => send::main(arguments).await,
+            Command::Test(arguments) => operate::test(arguments).await,
+            Command::Webhooks(command) => operate::webhooks(command).await,
+            Command::Events(command) => operate::events(command).await,
+            Command::Deliveries(command) => operate::deliveries(command).await,
+            Command::Replay(command) => operate::replay(command).await,
+            Command::Resume(arguments) => operate::resume(arguments).await,
+            Command::Match(arguments) => operate::matching(arguments).await,
+            Command::Config(command) => operate::configuration(command).await,
+            Command::Log(arguments) => operate::log(arguments).await,
+            Command::Queue(command) => storage::main(command),
             Command::Listen(arguments) => listen::main(arguments).await,
             Command::Demo(arguments) => demo::main(arguments).await,
+            Command::Completions { shell } => operate::completions(shell),
+            Command::Man => operate::man(),
         }
     });
     // A file system that hangs must not keep the process.

@@ -20,7 +20,8 @@ use crate::admin::{self, Admin};
 use crate::cli;
 use crate::http::{Address, Listener, serve};
 use crate::ingest::Ingest;
-use crate::{housekeeping, log, reload};
+use crate::telemetry::Metrics;
+use crate::{housekeeping, log, reload, service};
 
 /// How long the queue may take to write back its log at the end.
 const CLOSE: Duration = Duration::from_secs(20);
@@ -28,18 +29,20 @@ const CLOSE: Duration = Duration::from_secs(20);
 /// Runs until SIGTERM or SIGINT. A second one ends at once.
 pub(crate) async fn main(arguments: cli::Run) -> anyhow::Result<ExitCode> {
     let Some(loaded) = configuration(&arguments.config)? else { return Ok(ExitCode::from(cli::BAD_CONFIG)) };
-    log::start(&arguments.log)?;
+    let log = log::start(&arguments.log, arguments.log_format)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hangup = signal(SignalKind::hangup())?;
     let shutdown = CancellationToken::new();
-    let mut running = start(&arguments.config, loaded, &shutdown).await?;
+    let mut running = start(&arguments.config, loaded, Some(log), &shutdown).await?;
     info!("ready");
+    service::ready(&shutdown);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = reload::on_hangup(running.configuration.clone(), hangup) => {}
         () = running.ended() => {}
     }
+    service::stopping();
     info!("stopping: attempts under way may end; a second signal ends at once");
     tokio::select! {
         stopped = running.stop() => stopped?,
@@ -92,6 +95,7 @@ pub(crate) struct Running {
 pub(crate) async fn start(
     directory: &Path,
     loaded: Loaded,
+    log: Option<log::Filter>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Running> {
     let (clock, chance) = (Clock::system(), Chance::system());
@@ -100,13 +104,18 @@ pub(crate) async fn start(
     let egress = Egress::new(options).context("egress cannot be set up")?;
     let ingest_listener = bind("ingest", &config.ingest.listen).await?;
     let admin_listener = bind("admin", &config.admin.listen).await?;
-    let options = sqlite::Options::new(config.queue.path.clone(), config.queue.max_size);
+    let metrics = Metrics::new();
+    let options = sqlite::Options {
+        observer: Arc::new(metrics.clone()),
+        ..sqlite::Options::new(config.queue.path.clone(), config.queue.max_size)
+    };
     let (queue, commits, threads) = tokio::task::spawn_blocking(move || sqlite::open(&options)).await??;
 
     let (reloader, configuration) = reload::follow(directory, loaded, egress.clone(), clock.clone());
     let config = configuration.config();
     let (close_doors, stop_sending) = (shutdown.child_token(), CancellationToken::new());
-    let ingest_door = Arc::new(Ingest::new(queue.clone(), config.clone(), clock.clone(), chance.clone()));
+    let ingest_door =
+        Arc::new(Ingest::new(queue.clone(), config.clone(), clock.clone(), chance.clone(), metrics.clone()));
     let dispatcher = Dispatcher::new(
         queue.clone(),
         commits,
@@ -115,7 +124,8 @@ pub(crate) async fn start(
         clock.clone(),
         chance.clone(),
         Limits::default(),
-    );
+    )
+    .observed_by(Arc::new(metrics.clone()));
     let (replays, waker) = Replays::new(queue.clone(), config.clone(), clock.clone(), chance.clone());
     let admin_door = Arc::new(Admin::new(admin::Parts {
         configuration: configuration.clone(),
@@ -124,6 +134,8 @@ pub(crate) async fn start(
         replays: waker,
         clock: clock.clone(),
         chance,
+        metrics,
+        log,
     })?);
     let dispatcher = tokio::spawn(dispatcher.run(stop_sending.clone()));
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use aquarium_event::{Types, sample};
 use bytes::Bytes;
+use http::Method;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
 use crate::{cli, client};
@@ -29,21 +30,14 @@ pub(crate) async fn main(arguments: cli::Send) -> anyhow::Result<ExitCode> {
     let wait = arguments.wait.map(|wait| format!("?wait={}ms", wait.as_millis())).unwrap_or_default();
     let path = format!("/v1/organizations/{}/events{wait}", arguments.organization);
     let limit = PATIENCE + arguments.wait.unwrap_or_default();
-    let (status, answer) = client::post(&arguments.url, &path, headers, body, limit).await?;
+    let (status, answer) = client::ask(Method::POST, &arguments.url, &path, headers, body, limit).await?;
     if !status.is_success() {
-        bail!("the sidecar answered {status}: {}", reason(&answer));
+        bail!("{}", client::reason(status, &answer));
     }
     let mut stdout = anstream::stdout();
     stdout.write_all(&answer)?;
     writeln!(stdout)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What a problem (RFC 9457) says, or the answer as it is.
-fn reason(answer: &[u8]) -> String {
-    let problem: Option<serde_json::Value> = serde_json::from_slice(answer).ok();
-    let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
-    detail.map_or_else(|| String::from_utf8_lossy(answer).into_owned(), str::to_owned)
 }
 
 fn body(arguments: &cli::Send) -> anyhow::Result<Bytes> {

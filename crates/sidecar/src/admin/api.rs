@@ -15,6 +15,8 @@ use super::fields::Fields;
 use super::router::Captured;
 use super::test::Tests;
 use crate::http::{Answer, Problem};
+use crate::log::Filter;
+use crate::telemetry::Metrics;
 
 /// What requests are answered from.
 #[derive(Debug)]
@@ -26,6 +28,9 @@ pub(super) struct Api<Q> {
     pub(super) replays: Waker,
     pub(super) clock: Clock,
     pub(super) chance: Chance,
+    pub(super) metrics: Metrics,
+    /// Changes what is logged, if the process logs.
+    pub(super) log: Option<Filter>,
     /// Bytes of payloads that are being answered with.
     pub(super) payloads: Budget,
     /// Tests under way.

@@ -8,7 +8,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, PathItem, Ref, RefOr,
 use utoipa::{Modify, OpenApi};
 
 use super::api::{Api, Call};
-use super::{configuration, deliveries, events, health, matching, replays, test, webhooks};
+use super::{configuration, deliveries, events, health, logging, matching, metrics, replays, test, webhooks};
 use crate::http::{Answer, Problem, ProblemDetails, with_body};
 
 /// What all of it is.
@@ -28,9 +28,10 @@ use crate::http::{Answer, Problem, ProblemDetails, with_body};
         (name = "config", description = "The configuration in force, and this document"),
     ),
     paths(
-        health::livez, health::readyz, webhooks::list, webhooks::show, test::test, webhooks::resume, matching::show,
+        health::livez, health::readyz, metrics::show, webhooks::list, webhooks::show, test::test, webhooks::resume, matching::show,
         events::list, events::show, events::payload, deliveries::list, deliveries::show, deliveries::replay,
-        replays::create, replays::list, replays::show, replays::cancel, configuration::show, configuration::reload, show,
+        replays::create, replays::list, replays::show, replays::cancel, configuration::show, configuration::reload,
+        logging::show, logging::set, show,
     ),
     components(schemas(ProblemDetails)),
     security((), ("token" = [])),

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::api::{Api, Call};
 use crate::http::{Answer, Problem, json};
 
-/// The answer to a probe.
+/// The answer to a probe of the process.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Health {
     /// Always `ok`.
@@ -21,9 +21,54 @@ pub(super) async fn livez<Q>(_: &Api<Q>, _: Call) -> Result<Answer, Problem> {
     Ok(json(StatusCode::OK, &Health { status: "ok" }))
 }
 
+/// Whether events are taken, and if not, why.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Readiness {
+    /// `ok`, or `not ready`.
+    status: &'static str,
+    /// What each check found.
+    checks: Vec<Check>,
+}
+
+/// What one check found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Check {
+    /// What was looked at.
+    #[schema(example = "queue")]
+    name: &'static str,
+    /// Whether it is as it should be.
+    ok: bool,
+    /// What is wrong, and what helps.
+    detail: Option<String>,
+}
+
+impl Check {
+    fn new(name: &'static str, wrong: Option<String>) -> Self {
+        Self { name, ok: wrong.is_none(), detail: wrong }
+    }
+}
+
 /// Whether it takes events
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "health", security(),
-    responses((status = 200, description = "It does", body = Health)))]
-pub(super) async fn readyz<Q>(_: &Api<Q>, _: Call) -> Result<Answer, Problem> {
-    Ok(json(StatusCode::OK, &Health { status: "ok" }))
+    responses(
+        (status = 200, description = "It does", body = Readiness),
+        (status = 503, description = "It does not; the checks that are not `ok` say why", content(
+            (Readiness = "application/json"))),
+    ))]
+pub(super) async fn readyz<Q>(api: &Api<Q>, _: Call) -> Result<Answer, Problem> {
+    let (size, most) = (api.metrics.queue_size(), api.config().queue.max_size);
+    let unwritable = (!api.metrics.queue_is_writable()).then(|| {
+        "writing to the queue failed, and it could not be opened anew yet; see the log for the reason"
+            .to_owned()
+    });
+    let full = (size >= most).then(|| {
+        format!("{size} of {most} bytes are in use; it takes events again when some were delivered and are past their retention, or with a larger queue.max_size")
+    });
+    let checks = vec![Check::new("queue", unwritable), Check::new("room", full)];
+    let ready = checks.iter().all(|check| check.ok);
+    let (code, status) = match ready {
+        true => (StatusCode::OK, "ok"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    Ok(json(code, &Readiness { status, checks }))
 }

@@ -61,6 +61,11 @@ impl Problem {
         }))
     }
 
+    /// Its code.
+    pub(crate) fn code(&self) -> &'static str {
+        self.0.code
+    }
+
     /// Where in the body it is: a JSON pointer (RFC 6901), and a byte offset from 0.
     pub(crate) fn at(mut self, field: String, offset: usize) -> Self {
         (self.0.field, self.0.offset) = (Some(field), Some(offset));

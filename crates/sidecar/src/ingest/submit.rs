@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::receipt;
 use crate::http::{Answer, Problem, json};
+use crate::telemetry::Metrics;
 
 /// The most events of a batch.
 const MAX_BATCH_EVENTS: usize = 1_000;
@@ -131,11 +132,14 @@ impl Drafted {
         mut self,
         queue: &impl Queue,
         wait: Option<Duration>,
+        metrics: &Metrics,
     ) -> Result<Answer, Problem> {
         let deadline = wait.map(|wait| Instant::now() + wait);
         let reports = deadline.map(|_| self.watch());
+        let organization = self.submission.organization.clone();
         match queue.accept(self.submission).await.map_err(unavailable)? {
             Accepted::Stored => {
+                metrics.accepted(&organization, &self.receipts);
                 let reports = match (reports, deadline) {
                     (Some((reports, expected)), Some(deadline)) => {
                         Some(collect(reports, expected, deadline).await)

@@ -1,0 +1,113 @@
+//! `queue`: looking after the file that the queue is.
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use aquarium_config::{Fs, load};
+use aquarium_queue::sqlite::maintenance::{Closed, Exported, Stats, export, stats};
+use bytesize::ByteSize;
+use serde_json::{Value, json};
+
+use crate::cli::{self, At};
+
+pub(crate) fn main(command: cli::Queue) -> anyhow::Result<ExitCode> {
+    match command {
+        cli::Queue::Stats { at, json } => {
+            let Some(path) = path(at)? else { return Ok(ExitCode::from(cli::BAD_CONFIG)) };
+            print(&stats(&path)?, json)?;
+        }
+        cli::Queue::Verify { at, json } => {
+            let Some(path) = path(at)? else { return Ok(ExitCode::from(cli::BAD_CONFIG)) };
+            let wrong = Closed::open(&path)?.verify();
+            let fine = wrong.is_empty();
+            if json {
+                writeln!(anstream::stdout(), "{:#}", json!({ "valid": fine, "errors": wrong }))?;
+            } else if fine {
+                writeln!(anstream::stderr(), "{} is as it should be", path.display())?;
+            } else {
+                for line in wrong {
+                    writeln!(anstream::stdout(), "{line}")?;
+                }
+            }
+            return Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        cli::Queue::Compact { at } => {
+            let Some(path) = path(at)? else { return Ok(ExitCode::from(cli::BAD_CONFIG)) };
+            let (before, after) = Closed::open(&path)?.compact()?;
+            let (before, after) = (ByteSize(before), ByteSize(after));
+            writeln!(anstream::stderr(), "{}: {before} before, {after} now", path.display())?;
+        }
+        cli::Queue::Export { at, pending } => {
+            let Some(path) = path(at)? else { return Ok(ExitCode::from(cli::BAD_CONFIG)) };
+            let mut out = BufWriter::new(io::stdout().lock());
+            let number = export(&path, pending, |event| writeln!(out, "{}", as_json(&event)))?;
+            out.flush()?;
+            writeln!(anstream::stderr(), "{number} events")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file that is meant. `None` if the configuration that would say so cannot be used, which has been reported.
+fn path(at: At) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(path) = at.file {
+        return Ok(Some(path));
+    }
+    match load(&at.config, &Fs) {
+        Ok(loaded) => Ok(Some(loaded.config.queue.path)),
+        Err(errors) => {
+            cli::report(&errors.diagnostics)?;
+            writeln!(
+                anstream::stderr(),
+                "error: {} cannot be used; or name the file with --file",
+                at.config.display()
+            )?;
+            Ok(None)
+        }
+    }
+}
+
+fn print(stats: &Stats, json: bool) -> io::Result<()> {
+    let Stats { schema, file, log, free, events, pending, delivered, exhausted, skipped, suspended } = *stats;
+    let mut out = anstream::stdout();
+    if json {
+        let stats = json!({
+            "schema": schema, "file_bytes": file, "log_bytes": log, "free_bytes": free, "events": events,
+            "pending": pending, "delivered": delivered, "exhausted": exhausted, "skipped": skipped,
+            "suspended_webhooks": suspended,
+        });
+        return writeln!(out, "{stats:#}");
+    }
+    let (file, log, free) = (ByteSize(file), ByteSize(log), ByteSize(free));
+    writeln!(out, "file       {file}, of which {free} are free")?;
+    writeln!(out, "log        {log}")?;
+    writeln!(out, "schema     version {schema}")?;
+    writeln!(out, "events     {events}")?;
+    writeln!(out, "pending    {pending}")?;
+    writeln!(out, "delivered  {delivered}")?;
+    writeln!(out, "exhausted  {exhausted}")?;
+    writeln!(out, "skipped    {skipped}")?;
+    writeln!(out, "suspended  {suspended} webhooks")
+}
+
+/// The payload is text, so that it stays as it was posted, byte for byte.
+fn as_json(event: &Exported) -> Value {
+    let deliveries = event.deliveries.iter().map(|delivery| {
+        json!({
+            "id": delivery.id.to_string(),
+            "webhook": delivery.webhook.as_str(),
+            "state": delivery.state.as_str(),
+            "attempts": delivery.attempts,
+        })
+    });
+    json!({
+        "id": event.id.to_string(),
+        "organization": event.organization,
+        "project": event.project,
+        "event_type": event.kind,
+        "accepted_at": event.accepted_at.to_string(),
+        "deliveries": deliveries.collect::<Vec<_>>(),
+        "payload": String::from_utf8_lossy(&event.body),
+    })
+}

@@ -40,6 +40,10 @@ pub(crate) enum Command {
     Fanout,
     /// 10,000 webhooks, 1,000 of them active at a time
     Many,
+    /// 1,000 webhooks, three of them bad: what the others notice of it
+    Isolation,
+    /// 100,000 deliveries sent again beside fresh events
+    Replay,
     /// Events of 1 MB
     Big,
     /// Two million deliveries that wait

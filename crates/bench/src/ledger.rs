@@ -61,6 +61,9 @@ pub(crate) struct Ledger {
     duplicates: AtomicU64,
     corrupt: AtomicU64,
     unknown: AtomicU64,
+    /// Events below this number may come again.
+    repeatable: AtomicU64,
+    repeats: AtomicU64,
     last_delivery: AtomicU32,
 }
 
@@ -79,6 +82,8 @@ impl Ledger {
             duplicates: AtomicU64::new(0),
             corrupt: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
+            repeatable: AtomicU64::new(0),
+            repeats: AtomicU64::new(0),
             last_delivery: AtomicU32::new(0),
         }
     }
@@ -147,12 +152,24 @@ impl Ledger {
         };
         let bit = 1 << (webhook % webhooks);
         if row.webhooks.fetch_or(bit, Relaxed) & bit != 0 {
-            self.duplicates.fetch_add(1, Relaxed);
+            let again = sequence < self.repeatable.load(Relaxed);
+            let count = if again { &self.repeats } else { &self.duplicates };
+            count.fetch_add(1, Relaxed);
             return;
         }
         row.delivered.fetch_max(at, Relaxed);
         self.last_delivery.fetch_max(at, Relaxed);
         self.delivered.fetch_add(1, Relaxed);
+    }
+
+    /// From now on events below this number may come again.
+    pub(crate) fn repeats_below(&self, sequence: u64) {
+        self.repeatable.store(sequence, Relaxed);
+    }
+
+    /// How many deliveries came again that might.
+    pub(crate) fn repeats(&self) -> u64 {
+        self.repeats.load(Relaxed)
     }
 
     /// How many deliveries came, each counted once.
@@ -208,8 +225,13 @@ impl Ledger {
 
     /// How long events took until they were accepted, and from then until their last delivery, in microseconds.
     pub(crate) fn latencies(&self) -> Result<(Histogram<u64>, Histogram<u64>)> {
+        self.latencies_of(0, self.rows.len() as u64)
+    }
+
+    /// The same for events of these numbers, the second not included.
+    pub(crate) fn latencies_of(&self, from: u64, to: u64) -> Result<(Histogram<u64>, Histogram<u64>)> {
         let (mut accept, mut deliver) = (histogram()?, histogram()?);
-        for row in &self.rows {
+        for row in self.range(from, to.saturating_sub(from)) {
             let [started, accepted, delivered] =
                 [&row.started, &row.accepted, &row.delivered].map(|time| time.load(Relaxed));
             if accepted != 0 {

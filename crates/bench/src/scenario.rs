@@ -5,8 +5,10 @@ mod batch;
 mod big;
 mod fanout;
 mod idle;
+mod isolation;
 mod many;
 mod relay;
+mod replay;
 mod smoke;
 mod tls;
 
@@ -63,6 +65,8 @@ pub(crate) async fn run(command: Command, bench: &Bench, report: &mut Report) ->
         Command::Batch => batch::run(bench, report).await,
         Command::Fanout => fanout::run(bench, report).await,
         Command::Many => many::run(bench, report).await,
+        Command::Isolation => isolation::run(bench, report).await,
+        Command::Replay => replay::run(bench, report).await,
         Command::Big => big::run(bench, report).await,
         Command::Tls => tls::run(bench, report).await,
         Command::Idle => idle::run(bench, report).await,
@@ -78,6 +82,8 @@ async fn all(bench: &Bench, report: &mut Report) -> Result<()> {
         ("batch", batch::run(bench, report).await),
         ("fanout", fanout::run(bench, report).await),
         ("many", many::run(bench, report).await),
+        ("isolation", isolation::run(bench, report).await),
+        ("replay", replay::run(bench, report).await),
         ("big", big::run(bench, report).await),
         ("tls", tls::run(bench, report).await),
         ("idle", idle::run(bench, report).await),

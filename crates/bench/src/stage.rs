@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) protocol: Protocol,
     /// Further lines of `[delivery]`.
     pub(crate) delivery: &'static str,
+    /// Further organizations, by name, that the load does not know.
+    pub(crate) organizations: Vec<(String, String)>,
 }
 
 impl Plan {
@@ -53,7 +55,8 @@ impl Plan {
     pub(crate) fn new(bench: &Bench, payload: Payload, spread: Spread) -> Plan {
         // More than any sidecar accepts within that time. The pages that are not used are not there either.
         let capacity = (bench.time.as_secs_f64() * 150_000.0) as usize + 10_000;
-        Plan { payload, spread, capacity, concurrency: 64, protocol: Protocol::Plain, delivery: "" }
+        let (protocol, organizations) = (Protocol::Plain, Vec::new());
+        Plan { payload, spread, capacity, concurrency: 64, protocol, delivery: "", organizations }
     }
 }
 
@@ -92,8 +95,8 @@ impl Stage {
             config.write("ca.pem", pem);
             config.section("egress", "allow = [\"127.0.0.0/8\"]\nroots = { file = \"ca.pem\" }");
         }
-        for (name, toml) in organizations(&plan, &down.url()) {
-            config.organization(&name, &toml);
+        for (name, toml) in organizations(&plan, &down.url()).iter().chain(&plan.organizations) {
+            config.organization(name, toml);
         }
         let ledger = Arc::new(Ledger::new(plan.payload, plan.spread, plan.capacity));
         let starting = Instant::now();

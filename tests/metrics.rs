@@ -110,7 +110,7 @@ async fn a_queue_without_room_is_not_ready_and_says_why() {
     let (sidecar, client) = start(&config).await;
     let admin = Client::new(sidecar.admin());
     let ready = admin.get("/readyz").await.unwrap();
-    assert_eq!((ready.status, ready.json()["status"].as_str()), (200, Some("ok")));
+    assert_eq!((ready.status.as_u16(), ready.json()["status"].as_str()), (200, Some("ok")));
     let batch: String =
         (0..200).map(|number| event(&format!("{number}-{}", "x".repeat(5_000))) + "\n").collect();
     let mut refused = None;
@@ -122,7 +122,7 @@ async fn a_queue_without_room_is_not_ready_and_says_why() {
         }
     }
     let refused = refused.expect("it is full at last");
-    assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("queue-full")));
+    assert_eq!((refused.status.as_u16(), refused.json()["code"].as_str()), (503, Some("queue-full")));
     assert!(refused.header("retry-after").is_some());
     let ready = admin.get("/readyz").await.unwrap();
     assert_eq!(ready.status, 503, "{}", ready.text());

@@ -14,15 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// Events looked at in one step, which shares a transaction with what is being accepted.
-const STEP: usize = 200;
+const STEP: usize = 500;
 /// The rest between two steps.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(20);
 /// The rest when there is nothing to forget.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// The rest between two steps of preparing lists.
 const INDEX_PAUSE: Duration = Duration::from_millis(10);
 /// The rest when there is nothing to prepare.
-const INDEX_INTERVAL: Duration = Duration::from_secs(1);
+const INDEX_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until `shutdown`.
 pub(crate) async fn run<Q: Queue>(

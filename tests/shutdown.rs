@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aquarium_testkit::client::Client;
 use aquarium_testkit::config::ConfigDirectory;
+use aquarium_testkit::eventually;
 use aquarium_testkit::receiver::{Behaviour, Receiver};
 use aquarium_testkit::sidecar::Signal;
 use tokio::task::JoinSet;
@@ -122,7 +123,10 @@ async fn a_second_signal_ends_it_at_once_and_loses_nothing() {
     sidecar.signal(Signal::TERM);
     sidecar.wait_for_log("stopping", SOON).await;
     assert!(sidecar.running());
-    assert!(client.post(EVENTS, JSON, event("ds_2")).await.is_err(), "nothing is accepted any more");
+    eventually(SOON, "nothing is accepted any more", async || {
+        client.post(EVENTS, JSON, event("ds_2")).await.is_err()
+    })
+    .await;
     assert_eq!(sidecar.terminate(SOON).await.code(), Some(1));
     sidecar.restart().await;
     receiver.wait_for(2, SOON).await;

@@ -104,6 +104,11 @@ impl Ledger {
         (first + count <= self.rows.len() as u64).then_some(first)
     }
 
+    /// The number of the next event that nobody sends yet.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
+
     /// The time, as it is recorded here.
     pub(crate) fn now(&self) -> u32 {
         self.time(Instant::now())

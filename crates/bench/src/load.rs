@@ -48,6 +48,8 @@ pub(crate) struct Load {
 struct Shared {
     ledger: Arc<Ledger>,
     door: Door,
+    /// The number of the first event that is sent: others may have been sent before.
+    first: u64,
     /// Events that may be sent.
     limit: u64,
     stop: AtomicBool,
@@ -91,7 +93,8 @@ async fn send_all(load: Load, ledger: Arc<Ledger>) -> Result<()> {
             ((rate * time.as_secs_f64()) as u64, time, Some(schedule))
         }
     };
-    let shared = Arc::new(Shared { ledger, door: load.door, limit, stop: AtomicBool::new(false), schedule });
+    let (first, stop) = (ledger.taken(), AtomicBool::new(false));
+    let shared = Arc::new(Shared { ledger, door: load.door, first, limit, stop, schedule });
     let pacer = shared.schedule.is_some().then(|| {
         let shared = shared.clone();
         std::thread::spawn(move || pace(&shared))
@@ -145,12 +148,13 @@ async fn post(stream: TcpStream, shared: Arc<Shared>) -> Result<()> {
     let mut wire = Wire::new(stream);
     let mut request = Request::new(shared.door, ledger);
     while !shared.stop.load(Relaxed) {
-        let Some(first) = ledger.take(events).filter(|first| *first < shared.limit) else { return Ok(()) };
+        let is_wanted = |first: &u64| first - shared.first < shared.limit;
+        let Some(first) = ledger.take(events).filter(is_wanted) else { return Ok(()) };
         let started = match &shared.schedule {
             None => ledger.now(),
             Some(schedule) => {
                 schedule.due.acquire().await?.forget();
-                let number = first / events;
+                let number = (first - shared.first) / events;
                 ledger.time(schedule.start + schedule.interval.mul_f64(number as f64))
             }
         };

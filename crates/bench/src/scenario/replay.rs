@@ -34,13 +34,13 @@ pub(crate) async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let load = |pace, door| Load { address, door, connections, pace };
     load::run(load(Pace::Count(STORED), Door::Batch(100)), ledger.clone()).await?;
     drained(&ledger).await?;
-    let stored = ledger.events();
+    let stored = ledger.taken();
 
     progress("replay: fresh events alone");
     let fresh = || load(Pace::Open(RATE, bench.time), Door::Single);
     load::run(fresh(), ledger.clone()).await?;
     drained(&ledger).await?;
-    let alone = ledger.events();
+    let alone = ledger.taken();
 
     progress("replay: fresh events beside the replay");
     // The replay looks at what had been accepted when it was asked for.
@@ -65,7 +65,7 @@ pub(crate) async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     stage.stop().await?;
     ledger.check(true)?;
 
-    let ranges = [(stored, alone), (alone, ledger.events())];
+    let ranges = [(stored, alone), (alone, ledger.taken())];
     let latencies = ranges.map(|(from, to)| ledger.latencies_of(from, to));
     let [without, with] = latencies;
     let (without, with) = (without?, with?);

@@ -11,6 +11,7 @@ use crate::http::{Answer, Problem, ProblemDetails, json};
 
 /// What is logged.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Logging {
     /// A level, or a level for each of several modules.
     #[schema(example = "info,aquarium_dispatch=debug")]

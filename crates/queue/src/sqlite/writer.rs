@@ -151,6 +151,10 @@ pub(super) struct Writer {
     waiting: Received,
     /// How many urgent requests to expect: see [`expect`].
     expected: usize,
+    /// Set from when the storage failed until a commit succeeds.
+    failing: bool,
+    /// How long it is waited before the file is opened anew the next time.
+    interval: Duration,
 }
 
 /// Requests that were received and not served yet.
@@ -221,7 +225,19 @@ impl Writer {
     ) -> Self {
         let runtime = Handle::try_current().ok();
         let waiting = Received::default();
-        Self { options, commands, committed, runtime, checkpoints, additions, waiting, expected: 0 }
+        let (expected, failing, interval) = (0, false, FIRST_REOPEN_INTERVAL);
+        Self {
+            options,
+            commands,
+            committed,
+            runtime,
+            checkpoints,
+            additions,
+            waiting,
+            expected,
+            failing,
+            interval,
+        }
     }
 
     /// Works until every handle has been dropped, then writes the log back and closes the file.
@@ -256,6 +272,7 @@ impl Writer {
             let (started, requests) = (Instant::now(), batch.len());
             match tables.commit(&mut batch) {
                 Ok(offers) => {
+                    self.recovered();
                     self.options.observer.committed(requests, started.elapsed(), tables.size());
                     self.additions.store(tables.additions(), Ordering::Release);
                     self.answer(batch, None);
@@ -321,35 +338,49 @@ impl Writer {
         }
     }
 
-    /// Refuses requests until the file could be opened anew, which is tried when one comes, at growing intervals. That
-    /// one is left to be served. `None` if no request can come any more.
+    /// Refuses requests until the file could be opened anew, which is tried at growing intervals, whether or not any come.
+    /// `None` if no request can come any more.
     fn reopen(&mut self, failure: &rusqlite::Error) -> Option<Connection> {
         let path = self.options.path.display().to_string();
         self.options.observer.writable(false);
-        error!(%path, error = %failure, "queue: writing failed, nothing is accepted until it works again");
+        if !std::mem::replace(&mut self.failing, true) {
+            error!(%path, error = %failure, "queue: writing failed, nothing is accepted until it works again");
+        }
         let mut reason: Arc<str> = failure.to_string().into();
-        let mut interval = FIRST_REOPEN_INTERVAL;
-        let mut retry_at = Instant::now() + interval;
-        while let Some(batch) = self.gather() {
-            if Instant::now() >= retry_at {
+        let mut retry_at = Instant::now() + self.interval;
+        loop {
+            let now = Instant::now();
+            if now >= retry_at {
+                let interval = self.interval;
+                self.interval = (interval * 2).min(LONGEST_REOPEN_INTERVAL);
                 match self.open() {
                     Ok(connection) => {
-                        info!(%path, "queue: writing works again");
                         self.options.observer.writable(true);
-                        self.waiting.unsorted.extend(batch);
                         return Some(connection);
                     }
                     Err(error) => {
-                        interval = (interval * 2).min(LONGEST_REOPEN_INTERVAL);
-                        error!(%error, ?interval, "queue: it could not be opened again");
+                        error!(%error, retry_after = ?self.interval, "queue: it could not be opened again");
                         reason = error.to_string().into();
-                        retry_at = Instant::now() + interval;
+                        retry_at = now + self.interval;
                     }
                 }
             }
-            self.answer(batch, Some(Error::Unavailable(reason.clone())));
+            let mut refused = self.waiting.take(true);
+            refused.append(&mut self.waiting.unsorted);
+            receive(&mut self.commands, &mut refused, BATCH, Some(retry_at.saturating_duration_since(now)));
+            if refused.is_empty() && self.commands.is_closed() && self.commands.is_empty() {
+                return None;
+            }
+            self.answer(refused, Some(Error::Unavailable(reason.clone())));
         }
-        None
+    }
+
+    /// A commit succeeded: if the storage had failed, then it works again.
+    fn recovered(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            self.interval = FIRST_REOPEN_INTERVAL;
+            info!(path = %self.options.path.display(), "queue: writing works again");
+        }
     }
 
     fn open(&self) -> Result<Connection, OpenError> {

@@ -281,6 +281,8 @@ impl<Q: Queue, S: Sender> Lanes<Q, S> {
         let Some(name) = broken.map(|(name, _)| name.clone()) else { return };
         error!(webhook = %name, %error, "a lane broke off; it is started anew");
         self.running.remove(&name);
+        // It cannot say any more that this is over.
+        self.shared.unusual.set(&name, None);
         if let Some(webhook) = self.current.webhook(&name).cloned()
             && self.is_running(&webhook)
         {

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 /// Hears of a queue. What it does is on the way of every commit: it must not wait.
 pub trait Observe: Debug + Send + Sync + 'static {
+    /// The queue is open for writing, and has this size in bytes.
+    fn opened(&self, size: u64);
+
     /// That many requests were made durable by one commit, which took so long. The queue has this size in bytes now.
     fn committed(&self, requests: usize, took: Duration, size: u64);
 
@@ -17,6 +20,8 @@ pub trait Observe: Debug + Send + Sync + 'static {
 pub struct Unobserved;
 
 impl Observe for Unobserved {
+    fn opened(&self, _: u64) {}
+
     fn committed(&self, _: usize, _: Duration, _: u64) {}
 
     fn writable(&self, _: bool) {}

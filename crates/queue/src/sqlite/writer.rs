@@ -268,6 +268,7 @@ impl Writer {
         // What a commit that failed had added may be there all the same.
         let additions = self.additions.fetch_add(1, Ordering::AcqRel) + 1;
         let mut tables = Tables::new(connection, self.options.max_size, additions)?;
+        self.options.observer.opened(tables.size());
         while let Some(mut batch) = self.gather() {
             let (started, requests) = (Instant::now(), batch.len());
             match tables.commit(&mut batch) {
@@ -361,17 +362,22 @@ impl Writer {
                     Err(error) => {
                         error!(%error, retry_after = ?self.interval, "queue: it could not be opened again");
                         reason = error.to_string().into();
-                        retry_at = now + self.interval;
+                        // To find that out may have taken long itself.
+                        retry_at = Instant::now() + self.interval;
                     }
                 }
             }
             let mut refused = self.waiting.take(true);
             refused.append(&mut self.waiting.unsorted);
-            receive(&mut self.commands, &mut refused, BATCH, Some(retry_at.saturating_duration_since(now)));
-            if refused.is_empty() && self.commands.is_closed() && self.commands.is_empty() {
+            if refused.is_empty() {
+                let limit = retry_at.saturating_duration_since(Instant::now());
+                receive(&mut self.commands, &mut refused, BATCH, Some(limit));
+            }
+            if !refused.is_empty() {
+                self.answer(refused, Some(Error::Unavailable(reason.clone())));
+            } else if self.commands.is_closed() && self.commands.is_empty() {
                 return None;
             }
-            self.answer(refused, Some(Error::Unavailable(reason.clone())));
         }
     }
 

@@ -1,10 +1,12 @@
 //! What only a durable engine can promise.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aquarium_queue::sqlite::{OpenError, Options, open};
-use aquarium_queue::{Error, Queue, Settled};
+use aquarium_queue::{Error, Observe, Queue, Settled};
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use crate::fixture::{accept, claim, event, ids, open_sqlite, open_sqlite_with, settlement, submission};
 
@@ -46,6 +48,47 @@ async fn a_torn_end_of_the_log_costs_at_most_what_was_not_yet_acknowledged() {
     std::fs::write(left.path().join("queue.db-wal"), torn).unwrap();
     let (reopened, ..) = open_sqlite(left.path());
     assert_eq!(ids(&claim(&reopened, "ops", 0).await.deliveries), ids(&first));
+}
+
+/// Tells whether the queue can be written to, when that changes.
+#[derive(Debug)]
+struct Told(mpsc::UnboundedSender<bool>);
+
+impl Observe for Told {
+    fn opened(&self, _: u64) {}
+
+    fn committed(&self, _: usize, _: Duration, _: u64) {}
+
+    fn writable(&self, writable: bool) {
+        self.0.send(writable).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_cannot_be_written_to_says_so_at_once_and_recovers_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("queue.db");
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let options = Options { observer: Arc::new(Told(tell)), ..Options::new(&path, u64::MAX) };
+    let (queue, mut commits, _threads) = open(&options).unwrap();
+    let first = accept(&queue, &mut commits, vec![event(1, 0, &["ops"])]).await;
+
+    // Somebody else keeps it from being written to.
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other_event = |number| queue.accept(submission(vec![event(number, 0, &["ops"])]));
+    let (one, two) = tokio::join!(other_event(2), other_event(3));
+    for refused in [one, two] {
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    }
+    assert_eq!(told.recv().await, Some(false));
+    other.execute_batch("ROLLBACK").unwrap();
+    // Nobody asks for anything meanwhile.
+    let again = tokio::time::timeout(Duration::from_secs(30), told.recv()).await.unwrap();
+    assert_eq!(again, Some(true));
+    let second = accept(&queue, &mut commits, vec![event(4, 0, &["ops"])]).await;
+    let stored = claim(&queue, "ops", 0).await.deliveries;
+    assert_eq!(ids(&stored), ids(&[first, second].concat()), "what was refused is not there");
 }
 
 #[tokio::test]

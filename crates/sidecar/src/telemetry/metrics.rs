@@ -272,10 +272,14 @@ fn outcome_name(number: usize) -> &'static str {
 }
 
 impl ObserveQueue for Metrics {
+    fn opened(&self, size: u64) {
+        self.0.queue_size.set(i64::try_from(size).unwrap_or(i64::MAX));
+    }
+
     fn committed(&self, requests: usize, took: Duration, size: u64) {
         self.0.commit_requests.observe(requests as f64);
         self.0.commit_duration.observe(took.as_secs_f64());
-        self.0.queue_size.set(i64::try_from(size).unwrap_or(i64::MAX));
+        self.opened(size);
     }
 
     fn writable(&self, writable: bool) {

@@ -16,9 +16,10 @@ use crate::findings::Problem;
 use crate::reader::Scope;
 use crate::secret::{path, secret};
 use crate::tls::{Pem, read_certificates};
+use crate::traces::traces;
 use crate::value::{self, Bounds};
 use crate::webhook::Rules;
-use crate::{Admin, Egress, Engine, Ingest, Listen, Queue, Roots, Secret};
+use crate::{Admin, Egress, Engine, Ingest, Listen, Queue, Roots, Secret, Traces};
 
 const EVENT_SIZE: Bounds<u64> =
     Bounds { least: 1 << 10, greatest: 64 << 20, accepted: "a size from \"1KiB\" to \"64MiB\"" };
@@ -48,6 +49,7 @@ pub(crate) struct Aquarium {
     pub(crate) admin: Admin,
     pub(crate) queue: Queue,
     pub(crate) egress: Egress,
+    pub(crate) traces: Traces,
     pub(crate) rules: Rules,
 }
 
@@ -65,6 +67,7 @@ impl Aquarium {
                 retention: Duration::from_secs(7 * 86_400),
             },
             egress: Egress::default(),
+            traces: Traces::default(),
             rules: Rules { types: None, allow: None, delivery: Delivery::default() },
         }
     }
@@ -81,6 +84,7 @@ impl Aquarium {
         let delivery = Delivery::read(&mut section, &default.rules.delivery);
         section.finish();
         let (egress, allow_known) = egress(root.section("egress"), scope);
+        let traces = traces(root.section("traces"), scope);
         let types = events(root.section("events"));
         if ingest.listen == admin.listen && !matches!(&ingest.listen, Listen::Tcp(at) if at.port() == 0) {
             let span = admin_at.or(ingest_at).unwrap_or_default();
@@ -89,7 +93,7 @@ impl Aquarium {
         }
         root.finish();
         let rules = Rules { types, allow: allow_known.then(|| egress.allow.clone()), delivery };
-        Self { shutdown_grace, ingest, admin, queue, egress, rules }
+        Self { shutdown_grace, ingest, admin, queue, egress, traces, rules }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aquarium_delivery::WebhookName;
 
-use crate::{Config, Organization, SecretKind, Webhook};
+use crate::{Config, Organization, SecretKind, Traces, Webhook};
 
 /// What changed from one configuration to the next. [`Display`](fmt::Display) says it in words, a line for each
 /// organization, webhook or setting; no secret and no header value is in them.
@@ -208,6 +208,9 @@ fn settings(old: &Config, new: &Config, diff: &mut Diff) {
     note("egress.allow", old.egress.allow != new.egress.allow, true);
     note("egress.roots", old.egress.roots != new.egress.roots, true);
     note("egress.proxy", old.egress.proxy != new.egress.proxy, true);
+    let Traces { propagate, export } = &*new.traces;
+    note("traces.propagate", old.traces.propagate != *propagate, true);
+    note("traces.otlp", old.traces.export != *export, true);
     note("events.custom", old.types != new.types, true);
 }
 

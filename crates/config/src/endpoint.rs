@@ -95,6 +95,19 @@ pub(crate) fn proxy(value: &Value<'_, '_>) -> Option<Arc<str>> {
     None
 }
 
+/// The collector that a value names.
+pub(crate) fn collector(value: &Value<'_, '_>) -> Option<Url> {
+    if value.inner.as_str().is_none_or(|text| text.contains('@')) {
+        value.mask();
+    }
+    check(value.text("a URL")?, None)
+        .inspect_err(|refused| {
+            let problem = value.problem(refused.to_string());
+            value.report(problem.accepted("the URL of OTLP over HTTP, such as http://host:4318"));
+        })
+        .ok()
+}
+
 fn check(text: &str, allow: Option<&[IpNet]>) -> Result<Url, Refused> {
     if text.len() > MAX_URL {
         return Err(Refused::TooLong);

@@ -70,6 +70,7 @@ fn reserved(name: &str) -> Option<&'static str> {
             Some("it is between this sender and the next hop (RFC 9110, section 7.6.1)")
         }
         "user-agent" => Some("it names this sender"),
+        "traceparent" => Some("it follows from the event"),
         _ if name.starts_with("proxy-") => Some("it is for proxies, which the secret is not meant for"),
         _ if ["x-aquarium-", "aquarium-", "webhook-"].iter().any(|prefix| name.starts_with(prefix)) => {
             Some("receivers rely on it to be set by this sender")
@@ -128,6 +129,7 @@ mod tests {
             "Upgrade",
             "Expect",
             "User-Agent",
+            "Traceparent",
             "Proxy-Authorization",
             "Proxy-Connection",
             "X-Aquarium-Secret",

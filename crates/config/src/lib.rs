@@ -60,6 +60,7 @@ mod source;
 mod succession;
 mod syntax;
 mod tls;
+mod traces;
 mod types;
 mod value;
 mod webhook;
@@ -75,5 +76,5 @@ pub use source::{Fs, Memory, Source};
 pub use tls::{ClientCertificate, Pem, PrivateKey, Tls};
 pub use types::{
     Admin, Config, Egress, Engine, Header, Ingest, Listen, Organization, Project, Queue, Roots, Subscription,
-    Webhook,
+    TraceExport, Traces, Webhook,
 };

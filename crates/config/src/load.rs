@@ -77,10 +77,10 @@ pub fn load(dir: &Path, source: &dyn Source) -> Result<Loaded, Errors> {
     if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         return Err(Errors { diagnostics, inputs });
     }
-    let Aquarium { shutdown_grace, ingest, admin, queue, egress, rules } = aquarium;
+    let Aquarium { shutdown_grace, ingest, admin, queue, egress, traces, rules } = aquarium;
     let types = rules.types.unwrap_or_default();
-    let egress = Arc::new(egress);
-    let config = Config { shutdown_grace, ingest, admin, queue, egress, types, organizations };
+    let (egress, traces) = (Arc::new(egress), Arc::new(traces));
+    let config = Config { shutdown_grace, ingest, admin, queue, egress, traces, types, organizations };
     Ok(Loaded { config, warnings: diagnostics, inputs })
 }
 

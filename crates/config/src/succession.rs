@@ -21,6 +21,9 @@ impl Config {
         if self.egress == running.egress {
             self.egress = running.egress.clone();
         }
+        if self.traces == running.traces {
+            self.traces = running.traces.clone();
+        }
         for (name, organization) in &mut self.organizations {
             match running.organizations.get(name) {
                 Some(old) if old == organization => *organization = old.clone(),

@@ -28,6 +28,8 @@ pub struct Config {
     pub queue: Queue,
     /// What requests may leave for.
     pub egress: Arc<Egress>,
+    /// What is told of distributed traces, and to whom.
+    pub traces: Arc<Traces>,
     /// The event types that are known: the built-in ones and the operator's own.
     pub types: Types,
     /// The organizations, by name.
@@ -126,6 +128,32 @@ impl fmt::Display for Engine {
             Engine::Sqlite => f.write_str("sqlite"),
         }
     }
+}
+
+/// What is told of distributed traces (W3C Trace Context), and to whom.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Traces {
+    /// Whether endpoints are sent a `traceparent`, if the event belongs to a trace.
+    pub propagate: bool,
+    /// Where spans are exported to; without it there are none.
+    pub export: Option<TraceExport>,
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Self { propagate: true, export: None }
+    }
+}
+
+/// Where spans are exported to, by OTLP over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceExport {
+    /// Where they are posted.
+    pub otlp: Url,
+    /// Headers that they are posted with.
+    pub headers: Vec<Header>,
+    /// The part of the events that come without a `traceparent` for which a trace is started, from 0 to 1.
+    pub sample: f64,
 }
 
 /// What requests may leave for, and whom they trust.

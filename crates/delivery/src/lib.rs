@@ -12,6 +12,7 @@ mod phases;
 mod rate;
 mod schedule;
 mod time;
+mod trace;
 mod window;
 
 pub use breaker::{Breaker, BreakerStatus, FIRST_PROBE_INTERVAL, LONGEST_PROBE_INTERVAL, Permit};
@@ -24,4 +25,5 @@ pub use phases::Phases;
 pub use rate::{Limiter, Per, Rate};
 pub use schedule::Schedule;
 pub use time::Timestamp;
+pub use trace::{InvalidTraceContext, SpanId, TraceContext};
 pub use window::{SLOW, Window};

@@ -10,11 +10,10 @@ mod tests;
 use std::future::pending;
 use std::sync::Arc;
 
-use aquarium_config::{Config, Egress, Organization, Webhook};
-use aquarium_delivery::WebhookName;
+use aquarium_config::{Config, Egress, Organization, Traces, Webhook};
+use aquarium_delivery::{SpanId, TraceContext, WebhookName};
 use aquarium_egress::{Endpoint, Message, SigningKey};
-use aquarium_queue::{Delivery, Queue};
-use bytes::Bytes;
+use aquarium_queue::{Delivery, Payload, Queue};
 use http::header::{HeaderValue, InvalidHeaderValue};
 use tokio::sync::watch;
 use tracing::{error, warn};
@@ -22,7 +21,7 @@ use tracing::{error, warn};
 use crate::endpoint::endpoint;
 use crate::lane::{Item, Made};
 use crate::runner::Shared;
-use crate::{Reserved, Sender};
+use crate::{Reserved, Sender, Traced};
 
 /// A webhook, and the endpoint that was built from it.
 #[derive(Debug, Clone)]
@@ -63,6 +62,8 @@ struct Resolved {
     organization: Arc<Organization>,
     /// Not used, but compared: another one may not allow what this one does.
     egress: Arc<Egress>,
+    /// Neither compared: what is told of a trace is nothing that a request would be withdrawn for.
+    traces: Arc<Traces>,
 }
 
 impl Resolved {
@@ -70,7 +71,12 @@ impl Resolved {
     fn new(config: &Config, name: &WebhookName, known: &Target) -> Option<Self> {
         let organization = config.organization(name.organization())?.clone();
         let webhook = config.webhook(name).filter(|webhook| webhook.active)?;
-        Some(Self { target: known.of(webhook), organization, egress: config.egress.clone() })
+        Some(Self {
+            target: known.of(webhook),
+            organization,
+            egress: config.egress.clone(),
+            traces: config.traces.clone(),
+        })
     }
 
     /// Whether the same attempt would be made from this configuration.
@@ -103,6 +109,12 @@ impl Resolved {
         secret.map(|secret| HeaderValue::from_str(secret.expose())).transpose()
     }
 
+    /// What the receiver is told of the trace. If the attempt's span is recorded, then that is the receiver's parent.
+    fn trace(&self, trace: Option<TraceContext>, span: Option<SpanId>) -> Option<TraceContext> {
+        let trace = trace.filter(|_| self.traces.propagate)?;
+        Some(span.map_or(trace, |span| trace.at(span)))
+    }
+
     fn signing_key(&self) -> Option<SigningKey> {
         self.organization.signing_key.as_ref().map(|key| SigningKey::new(key.expose()))
     }
@@ -117,44 +129,52 @@ pub(crate) async fn attempt<Q: Queue, S: Sender>(
     alone: bool,
 ) -> Option<Made> {
     let Item { delivery, reserved } = item;
-    let (body, _reserved) = body(shared, &delivery, reserved, alone).await?;
+    let (payload, _reserved) = payload(shared, &delivery, reserved, alone).await?;
+    let number = delivery.attempts.saturating_add(1);
     let mut config = shared.config.clone();
     loop {
         let resolved = Resolved::new(&config.borrow_and_update(), &delivery.webhook, known)?;
         let at = shared.clock.now();
+        let recorded = payload.trace.filter(|trace| trace.is_sampled() && resolved.traces.export.is_some());
+        let span = recorded.map(|_| SpanId::of_attempt(&delivery.id, number));
         let message = Message {
-            body: body.clone(),
+            body: payload.body.clone(),
             event: delivery.event,
             delivery: delivery.id,
-            attempt: delivery.attempts.saturating_add(1),
+            attempt: number,
             at,
             secret: resolved.secret().ok()?,
             signing_key: resolved.signing_key(),
+            trace: resolved.trace(payload.trace, span),
         };
         let endpoint = resolved.target.endpoint.as_ref()?;
         if let Some(sent) = shared.sender.send(endpoint, message, resolved.outdated(&mut config)).await {
-            return Some(Made { at, webhook: resolved.target.webhook, sent });
+            let traced = recorded.map(|trace| {
+                let due_at = delivery.due_at.max(delivery.since());
+                Box::new(Traced { trace, event: delivery.event, delivery: delivery.id, number, due_at })
+            });
+            return Some(Made { at, webhook: resolved.target.webhook, sent, traced });
         }
     }
 }
 
-/// The body, and its part of the budget. It is read again if there was no room for it before.
-async fn body<Q: Queue, S: Sender>(
+/// The body with its trace, and its part of the budget. It is read again if there was no room for it before.
+async fn payload<Q: Queue, S: Sender>(
     shared: &Shared<Q, S>,
     delivery: &Delivery,
     reserved: Option<Reserved>,
     alone: bool,
-) -> Option<(Bytes, Option<Reserved>)> {
+) -> Option<(Payload, Option<Reserved>)> {
     if let Some(body) = &delivery.body {
-        return Some((body.clone(), reserved));
+        return Some((Payload { body: body.clone(), trace: delivery.trace }, reserved));
     }
     let reserved = match shared.bodies.try_reserve(delivery.size) {
         Some(reserved) => reserved,
         None if alone => shared.first_bodies.reserve(delivery.size).await,
         None => shared.bodies.reserve(delivery.size).await,
     };
-    match shared.queue.body(delivery.event_key).await {
-        Ok(Some(body)) => Some((body, Some(reserved))),
+    match shared.queue.payload(delivery.event_key).await {
+        Ok(Some(payload)) => Some((payload, Some(reserved))),
         Ok(None) => {
             error!(delivery = %delivery.id, event = %delivery.event, "the event is not in the queue any more");
             None

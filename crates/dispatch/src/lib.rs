@@ -28,6 +28,6 @@ pub use clock::{Chance, Clock};
 pub use control::{Control, LaneStatus, Load};
 pub use dispatcher::{Dispatcher, Limits};
 pub use endpoint::{Unusable, endpoint};
-pub use observe::{Observe, ObserveLane, Unobserved};
+pub use observe::{Observe, ObserveLane, Traced, Unobserved};
 pub use replays::{Replays, Waker};
 pub use sender::Sender;

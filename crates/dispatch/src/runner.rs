@@ -324,6 +324,9 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
             return self.lane.untried(key, now + QUEUE_RETRY);
         };
         self.observer.attempted(&made.sent);
+        if let Some(traced) = &made.traced {
+            self.observer.traced(traced, made.at, &made.webhook, &made.sent);
+        }
         let random = (chance.fraction(), chance.fraction());
         if let Some(concluded) = self.lane.attempted(key, made, now, random) {
             self.conclude(concluded);

@@ -28,7 +28,7 @@ pub use request::Message;
 pub use resolve::{Resolve, Resolving, Unresolved};
 pub use send::{Egress, MAX_EXCERPT, MAX_RESPONSE_BODY, Options, Sent};
 pub use signature::SigningKey;
-pub use tls::{ClientCertificate, Roots, Tls, TlsError};
+pub use tls::{ClientCertificate, Roots, Tls, TlsError, client_config};
 
 /// The most that an answer's head may take, in bytes.
 pub(crate) const MAX_RESPONSE_HEAD: usize = 64 * 1024;

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use aquarium_delivery::{DeliveryId, EventId, Timestamp};
+use aquarium_delivery::{DeliveryId, EventId, Timestamp, TraceContext};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -14,6 +14,7 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const DELIVERY: HeaderName = HeaderName::from_static("aquarium-delivery");
 const ATTEMPT: HeaderName = HeaderName::from_static("aquarium-attempt");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What one attempt sends.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct Message {
     pub secret: Option<HeaderValue>,
     /// What the request is signed with; without it there is no signature.
     pub signing_key: Option<SigningKey>,
+    /// What the receiver is told of the trace that this belongs to (W3C Trace Context, section 3.2).
+    pub trace: Option<TraceContext>,
 }
 
 /// Gives each header that differs from request to request its place, so that a copy of the map need not grow.
@@ -64,10 +67,13 @@ pub(crate) async fn headers(endpoint: &Endpoint, message: &Message) -> HeaderMap
     headers.insert(WEBHOOK_TIMESTAMP, timestamp);
     headers.insert(DELIVERY, printed(message.delivery));
     headers.insert(ATTEMPT, message.attempt.into());
+    if let Some(trace) = message.trace {
+        headers.insert(TRACEPARENT, printed(trace));
+    }
     headers
 }
 
-/// An identifier as a value: its prefix and a UUID, 40 letters, digits, hyphens and an underscore.
+/// An identifier as a value: at most 55 letters, digits, hyphens and underscores.
 fn printed(id: impl Display) -> HeaderValue {
     let mut text = Text { bytes: [0; 64], length: 0 };
     // It fits; and if it did not, there would be no identifier rather than a part of one.

@@ -195,6 +195,7 @@ mod tests {
             at,
             secret: None,
             signing_key: None,
+            trace: None,
         };
         let size = size_of_val(&egress.send(&endpoint, message, pending()));
         assert!(size <= MOST, "{size} bytes");

@@ -134,6 +134,16 @@ impl fmt::Debug for ClientCertificate<'_> {
     }
 }
 
+/// The sessions of a client that trusts these authorities and shows no certificate, without a protocol to agree on.
+///
+/// # Errors
+/// What is wrong with the authorities.
+pub fn client_config(roots: &Roots) -> Result<ClientConfig, TlsError> {
+    let mut config = build(&Arc::new(store(roots)?), None)?;
+    config.alpn_protocols.clear();
+    Ok(config)
+}
+
 /// The TLS sessions of a way out.
 #[derive(Debug)]
 pub(crate) struct Sessions {

@@ -80,6 +80,7 @@ async fn attempts(egress: &Egress, url: &str) {
                 at: AT,
                 secret: None,
                 signing_key: None,
+                trace: None,
             };
             egress.send(&endpoint, message, pending()).await.unwrap()
         });

@@ -137,6 +137,7 @@ fn event(number: u64, webhook: u64) -> NewEvent {
         kind: KINDS[(number % 5) as usize].into(),
         accepted_at: at,
         body: Bytes::from(vec![b'x'; 100]),
+        trace: None,
         subjects: Vec::new(),
         targets: vec![target],
         watcher: None,

@@ -31,13 +31,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use aquarium_delivery::{Timestamp, WebhookName};
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
 pub use error::Error;
 pub use model::{
-    Accepted, Attempt, Backlog, Claim, Delivery, Idempotency, Key, NewEvent, PARKED, Page, Purged, Receipt,
-    ReceiptEntry, Record, Report, Settled, Settlement, State, Submission, Suspension, Target, Watcher,
+    Accepted, Attempt, Backlog, Claim, Delivery, Idempotency, Key, NewEvent, PARKED, Page, Payload, Purged,
+    Receipt, ReceiptEntry, Record, Report, Settled, Settlement, State, Submission, Suspension, Target,
+    Watcher,
 };
 
 pub use observe::{Observe, Unobserved};
@@ -67,11 +67,11 @@ pub trait Queue: Clone + Send + Sync + 'static {
     /// [`Error::Unavailable`].
     fn claim(&self, claim: Claim) -> impl Future<Output = Result<Page, Error>> + Send;
 
-    /// Reads the body of an event; `None` if the event is not stored any more.
+    /// Reads what is sent of an event; `None` if the event is not stored any more.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    fn body(&self, event: Key) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send;
+    fn payload(&self, event: Key) -> impl Future<Output = Result<Option<Payload>, Error>> + Send;
 
     /// Every webhook with pending deliveries and when the first of them is due, and every suspended webhook.
     ///

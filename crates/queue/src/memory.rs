@@ -8,15 +8,15 @@ mod history;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aquarium_delivery::{DeliveryId, EventId, Outcome, Subject, Timestamp, WebhookName};
+use aquarium_delivery::{DeliveryId, EventId, Outcome, Subject, Timestamp, TraceContext, WebhookName};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::history::{Job, JobState};
 use crate::model::first_due_at;
 use crate::{
-    Accepted, Attempt, Backlog, Claim, Commits, Delivery, Error, Idempotency, Key, PARKED, Page, Purged,
-    Queue, Receipt, ReceiptEntry, Record, Settled, Settlement, State, Submission, Suspension,
+    Accepted, Attempt, Backlog, Claim, Commits, Delivery, Error, Idempotency, Key, PARKED, Page, Payload,
+    Purged, Queue, Receipt, ReceiptEntry, Record, Settled, Settlement, State, Submission, Suspension,
 };
 
 /// A queue in memory.
@@ -53,6 +53,7 @@ struct StoredEvent {
     kind: Arc<str>,
     accepted_at: Timestamp,
     body: Bytes,
+    trace: Option<TraceContext>,
 }
 
 #[derive(Debug)]
@@ -162,6 +163,7 @@ impl Stored {
                 kind: event.kind.into(),
                 accepted_at: event.accepted_at,
                 body: event.body,
+                trace: event.trace,
             };
             self.events.insert(event_key, stored);
         }
@@ -260,6 +262,7 @@ impl Stored {
                 ordered: !delivery.subjects.is_empty(),
                 size: event.body.len(),
                 body: fits.then(|| event.body.clone()),
+                trace: event.trace.filter(|_| fits),
                 watcher: None,
             });
         }
@@ -335,8 +338,9 @@ impl Queue for Memory {
         Ok(self.stored().claim(&claim))
     }
 
-    async fn body(&self, event: Key) -> Result<Option<Bytes>, Error> {
-        Ok(self.stored().events.get(&event).map(|event| event.body.clone()))
+    async fn payload(&self, event: Key) -> Result<Option<Payload>, Error> {
+        let payload = |event: &StoredEvent| Payload { body: event.body.clone(), trace: event.trace };
+        Ok(self.stored().events.get(&event).map(payload))
     }
 
     async fn backlog(&self) -> Result<Backlog, Error> {

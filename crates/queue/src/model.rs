@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aquarium_delivery::{
-    DeliveryId, EventId, Exhaustion, Order, Outcome, Phases, Subject, Timestamp, WebhookName,
+    DeliveryId, EventId, Exhaustion, Order, Outcome, Phases, Subject, Timestamp, TraceContext, WebhookName,
 };
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -51,6 +51,8 @@ pub struct NewEvent {
     pub accepted_at: Timestamp,
     /// The payload, byte for byte.
     pub body: Bytes,
+    /// The trace that it belongs to, at the span that everything that becomes of it follows from.
+    pub trace: Option<TraceContext>,
     /// What it is about, for targets that keep deliveries about the same in order; none of it twice.
     pub subjects: Vec<Subject>,
     /// The webhooks that want it.
@@ -166,8 +168,19 @@ pub struct Delivery {
     pub size: usize,
     /// The body, if it was at hand.
     pub body: Option<Bytes>,
+    /// The trace that the event belongs to. Known whenever the body was at hand.
+    pub trace: Option<TraceContext>,
     /// Who wants to know what the first attempt comes to.
     pub watcher: Option<Watcher>,
+}
+
+/// What is sent of an event, and in which trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// The body, byte for byte.
+    pub body: Bytes,
+    /// The trace that the event belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 impl Delivery {
@@ -198,6 +211,7 @@ impl Delivery {
             ordered: !event.subjects_of(target).is_empty(),
             size: event.body.len(),
             body: Some(event.body.clone()),
+            trace: event.trace,
             watcher: event.watcher.clone(),
         }
     }

@@ -31,11 +31,10 @@ use std::sync::atomic::AtomicU64;
 use std::thread;
 
 use aquarium_delivery::{Timestamp, WebhookName};
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Accepted, Backlog, Claim, Commits, Error, Key, Observe, Page, Purged, Queue, Record, Settlement,
+    Accepted, Backlog, Claim, Commits, Error, Key, Observe, Page, Payload, Purged, Queue, Record, Settlement,
     Submission, Unobserved,
 };
 use reader::Question;
@@ -215,8 +214,8 @@ impl Queue for Sqlite {
         self.question(|reply| Question::Claim(claim, reply)).await
     }
 
-    async fn body(&self, event: Key) -> Result<Option<Bytes>, Error> {
-        self.question(|reply| Question::Body(event, reply)).await
+    async fn payload(&self, event: Key) -> Result<Option<Payload>, Error> {
+        self.question(|reply| Question::Payload(event, reply)).await
     }
 
     async fn backlog(&self) -> Result<Backlog, Error> {

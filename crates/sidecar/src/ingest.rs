@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::http::{Answer, BodyError, Handler, Problem, check_content_type, read};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Accepting, Metrics, Tracer};
 use submit::Drafted;
 pub(crate) use submit::{refused, unavailable};
 pub(crate) use token::check_token;
@@ -42,6 +42,7 @@ pub(crate) struct Ingest<Q> {
     chance: Chance,
     bodies: Budget,
     metrics: Metrics,
+    tracer: Tracer,
 }
 
 /// What a request's path and query ask for.
@@ -58,11 +59,12 @@ impl<Q: Queue> Ingest<Q> {
         clock: Clock,
         chance: Chance,
         metrics: Metrics,
+        tracer: Tracer,
     ) -> Self {
-        Self { queue, config, clock, chance, bodies: Budget::new(BODIES), metrics }
+        Self { queue, config, clock, chance, bodies: Budget::new(BODIES), metrics, tracer }
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+    async fn route(&self, request: Request<Incoming>, accepting: &mut Accepting) -> Result<Answer, Problem> {
         let (parts, body) = request.into_parts();
         let (target, limit) = self.admit(&parts)?;
         let key = idempotency_key(&parts.headers)?;
@@ -73,7 +75,8 @@ impl<Q: Queue> Ingest<Q> {
             return Err(problem.retry_after(Duration::from_secs(1)).closing());
         };
         let body = read(body, limit).await?;
-        self.draft(&target, key, &body)?.accept(&self.queue, target.wait, &self.metrics).await
+        let drafted = self.draft(&target, key, &body, accepting)?;
+        drafted.accept(&self.queue, target.wait, &self.metrics, accepting).await
     }
 
     /// Judges a request by its head: where it goes, and how large its body may be.
@@ -94,10 +97,22 @@ impl<Q: Queue> Ingest<Q> {
     }
 
     /// Finds the webhooks that want what came, by the configuration that is in force now that all of it is here.
-    fn draft(&self, target: &Target<'_>, key: Option<String>, body: &Bytes) -> Result<Drafted, Problem> {
+    fn draft(
+        &self,
+        target: &Target<'_>,
+        key: Option<String>,
+        body: &Bytes,
+        accepting: &Accepting,
+    ) -> Result<Drafted, Problem> {
         let config = self.config.borrow().clone();
         let organization = organization(&config, target)?;
-        let draft = submit::Draft { config: &config, organization, clock: &self.clock, chance: &self.chance };
+        let draft = submit::Draft {
+            config: &config,
+            organization,
+            clock: &self.clock,
+            chance: &self.chance,
+            trace: accepting.trace,
+        };
         if target.batch { draft.batch(body, key) } else { draft.single(body, key) }
     }
 }
@@ -112,11 +127,17 @@ fn organization<'c>(config: &'c Config, target: &Target<'_>) -> Result<&'c Organ
 impl<Q: Queue> Handler for Ingest<Q> {
     async fn handle(&self, request: Request<Incoming>) -> Answer {
         let started = Instant::now();
-        let answer = self.route(request).await.unwrap_or_else(|problem| {
+        let traces = self.config.borrow().traces.clone();
+        let mut accepting = self.tracer.accepting(&request, &traces);
+        let mut refusal = None;
+        let answer = self.route(request, &mut accepting).await.unwrap_or_else(|problem| {
             self.metrics.refused(problem.code());
+            refusal = Some(problem.code());
             problem.answer()
         });
-        self.metrics.answered(started.elapsed());
+        let took = started.elapsed();
+        self.metrics.answered(took);
+        self.tracer.accepted(accepting, answer.status(), refusal, took);
         answer
     }
 }

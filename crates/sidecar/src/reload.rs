@@ -68,14 +68,18 @@ pub(crate) fn unusable<'a>(webhooks: impl IntoIterator<Item = &'a Arc<Webhook>>)
 /// # Errors
 /// What of it cannot be used, in words.
 pub(crate) fn egress_options(config: &Config) -> Result<egress::Options, String> {
-    let roots = match &config.egress.roots {
+    let proxy = config.egress.proxy.as_ref().map(|proxy| proxy.parse());
+    let proxy = proxy.transpose().map_err(|error| format!("egress.proxy: {error}"))?;
+    Ok(egress::Options { guard: Guard::new(config.egress.allow.clone()), roots: roots(config), proxy })
+}
+
+/// Whose certificates are trusted.
+pub(crate) fn roots(config: &Config) -> egress::Roots {
+    match &config.egress.roots {
         Roots::Webpki => egress::Roots::Webpki,
         Roots::File { pem, .. } => egress::Roots::Pem(pem.to_vec()),
         _ => egress::Roots::Native,
-    };
-    let proxy = config.egress.proxy.as_ref().map(|proxy| proxy.parse());
-    let proxy = proxy.transpose().map_err(|error| format!("egress.proxy: {error}"))?;
-    Ok(egress::Options { guard: Guard::new(config.egress.allow.clone()), roots, proxy })
+    }
 }
 
 /// Reloads on each SIGHUP; never ends by itself.

@@ -10,7 +10,7 @@ use aquarium_config::reload::Handle;
 use aquarium_config::{Fs, Loaded, load};
 use aquarium_dispatch::{Chance, Clock, Dispatcher, Limits, Replays};
 use aquarium_egress::Egress;
-use aquarium_queue::sqlite;
+use aquarium_queue::{Commits, sqlite};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use crate::admin::{self, Admin};
 use crate::cli;
 use crate::http::{Address, Listener, serve};
 use crate::ingest::Ingest;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Exporting, Metrics, Observer, Tracer};
 use crate::{housekeeping, log, reload, service};
 
 /// How long the queue may take to write back its log at the end.
@@ -86,6 +86,7 @@ pub(crate) struct Running {
     /// How the dispatcher ended, if it did so by itself.
     ended: Option<Result<Dispatched, JoinError>>,
     threads: sqlite::Threads,
+    exporting: Exporting,
     close_doors: CancellationToken,
     stop_sending: CancellationToken,
 }
@@ -105,17 +106,21 @@ pub(crate) async fn start(
     let ingest_listener = bind("ingest", &config.ingest.listen).await?;
     let admin_listener = bind("admin", &config.admin.listen).await?;
     let metrics = Metrics::new();
-    let options = sqlite::Options {
-        observer: Arc::new(metrics.clone()),
-        ..sqlite::Options::new(config.queue.path.clone(), config.queue.max_size)
-    };
-    let (queue, commits, threads) = tokio::task::spawn_blocking(move || sqlite::open(&options)).await??;
+    let (queue, commits, threads) = open_queue(&config.queue, &metrics).await?;
 
     let (reloader, configuration) = reload::follow(directory, loaded, egress.clone(), clock.clone());
     let config = configuration.config();
     let (close_doors, stop_sending) = (shutdown.child_token(), CancellationToken::new());
-    let ingest_door =
-        Arc::new(Ingest::new(queue.clone(), config.clone(), clock.clone(), chance.clone(), metrics.clone()));
+    let (tracer, spans) = Tracer::new(metrics.clone(), clock.clone(), chance.clone());
+    let exporting = Exporting::start(spans, config.clone(), metrics.clone(), chance.clone());
+    let ingest_door = Arc::new(Ingest::new(
+        queue.clone(),
+        config.clone(),
+        clock.clone(),
+        chance.clone(),
+        metrics.clone(),
+        tracer.clone(),
+    ));
     let dispatcher = Dispatcher::new(
         queue.clone(),
         commits,
@@ -125,7 +130,7 @@ pub(crate) async fn start(
         chance.clone(),
         Limits::default(),
     )
-    .observed_by(Arc::new(metrics.clone()));
+    .observed_by(Arc::new(Observer::new(metrics.clone(), tracer)));
     let (replays, waker) = Replays::new(queue.clone(), config.clone(), clock.clone(), chance.clone());
     let admin_door = Arc::new(Admin::new(admin::Parts {
         configuration: configuration.clone(),
@@ -157,9 +162,21 @@ pub(crate) async fn start(
         dispatcher,
         ended: None,
         threads,
+        exporting,
         close_doors,
         stop_sending,
     })
+}
+
+async fn open_queue(
+    config: &aquarium_config::Queue,
+    metrics: &Metrics,
+) -> anyhow::Result<(sqlite::Sqlite, Commits, sqlite::Threads)> {
+    let options = sqlite::Options {
+        observer: Arc::new(metrics.clone()),
+        ..sqlite::Options::new(config.path.clone(), config.max_size)
+    };
+    Ok(tokio::task::spawn_blocking(move || sqlite::open(&options)).await??)
 }
 
 async fn bind(door: &str, listen: &aquarium_config::Listen) -> anyhow::Result<Listener> {
@@ -184,7 +201,8 @@ impl Running {
         let dispatched = ended.context("the dispatcher broke off")?;
         let threads = self.threads;
         let closing = tokio::task::spawn_blocking(move || threads.join());
-        if tokio::time::timeout(CLOSE, closing).await.is_err() {
+        let (closed, ()) = tokio::join!(tokio::time::timeout(CLOSE, closing), self.exporting.stop());
+        if closed.is_err() {
             warn!(
                 "the queue did not close in time; what was accepted is safe, and the log is written back at the next start"
             );

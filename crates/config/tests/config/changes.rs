@@ -47,6 +47,14 @@ fn a_change_is_told_in_words() {
         ),
         ("", "[egress]\nproxy = \"http://proxy:4750\"", OPS, "egress.proxy: changed"),
         ("[egress]\nproxy = \"http://PROXY/\"", "[egress]\nproxy = \"http://proxy:80\"", OPS, ""),
+        ("", "[traces]\notlp = \"http://otel:4318\"", OPS, "traces.otlp: changed"),
+        (
+            "[traces]\notlp = \"http://otel/\"",
+            "[traces]\notlp = \"http://otel/v1/traces\"\nsample = 1",
+            OPS,
+            "",
+        ),
+        ("", "[traces]\npropagate = false", OPS, "traces.propagate: changed"),
         ("[events]\ncustom = [\"a\"]", "", OPS, "events.custom: changed"),
     ];
     for (before, after, acme, words) in table {

@@ -212,6 +212,22 @@ roots = { file = "secrets/acme" }"#,
         r#"aquarium.toml:3:18: file "secrets/acme" holds no certificate; accepted: PEM: -----BEGIN CERTIFICATE-----"#,
     ),
     (
+        r#"[traces]
+sample = 0.5"#,
+        r#"aquarium.toml:2:1: "otlp" is missing; accepted: the URL of a collector, such as "http://127.0.0.1:4318""#,
+    ),
+    (
+        r#"[traces]
+otlp = "grpc://collector:4317""#,
+        r#"aquarium.toml:3:8: the URL must start with https:// or http://; accepted: the URL of OTLP over HTTP, such as http://host:4318"#,
+    ),
+    (
+        r#"[traces]
+otlp = "http://collector:4318"
+sample = 2"#,
+        r#"aquarium.toml:4:10: "sample" is out of bounds; accepted: a number from 0 to 1"#,
+    ),
+    (
         r#"[events]
 custom = ["Model Trained", "test"]"#,
         r#"aquarium.toml:3:11: "Model Trained" cannot name an event type; accepted: 1 to 64 of a-z, 0-9, "-", "_", ".", starting with a letter

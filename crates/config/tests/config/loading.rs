@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aquarium_config::{Engine, Fs, Inputs, Listen, Memory, Roots, Secret, SigningKey, Subscription, load};
+use aquarium_config::{
+    Engine, Fs, Inputs, Listen, Memory, Roots, Secret, SigningKey, Subscription, Traces, load,
+};
 use aquarium_delivery::Order;
 use aquarium_event::Type;
 
@@ -44,6 +46,12 @@ order = "none"
 allow = ["127.0.0.0/8"]                # private networks that endpoints may live in; public addresses always may
 proxy = "http://egress-proxy:4750"
 roots = { file = "ca.pem" }
+
+[traces]
+propagate = true
+otlp = "https://otel.example.com"
+headers = { Authorization = { env = "OPS_TOKEN" } }
+sample = 0.1
 
 [events]
 custom = []
@@ -95,6 +103,9 @@ fn the_documented_example_loads() {
     assert_eq!(config.ingest.token, Secret::new("a-token-for-the-ingest").ok());
     assert!(matches!(&config.egress.roots, Roots::File { path, .. } if path == Path::new("config/ca.pem")));
     assert_eq!(config.egress.proxy.as_deref(), Some("http://egress-proxy:4750"));
+    let export = config.traces.export.as_ref().unwrap();
+    assert_eq!((export.otlp.as_str(), export.sample), ("https://otel.example.com/v1/traces", 0.1));
+    assert_eq!((export.headers.len(), export.headers[0].value.is_sensitive()), (1, true));
     let acme = config.organization("acme").unwrap();
     assert_eq!(acme.secret, Secret::new("correct-horse-battery-staple").ok());
     assert_eq!(acme.signing_key, SigningKey::new(KEY).ok());
@@ -121,6 +132,7 @@ fn defaults_are_as_documented() {
     assert_eq!((config.queue.engine, config.queue.path), (Engine::Sqlite, PathBuf::from("data/queue.db")));
     assert_eq!((config.queue.max_size, config.queue.retention.as_secs()), (4 << 30, 7 * 24 * HOUR));
     assert_eq!((&config.egress.allow, &config.egress.roots), (&vec![], &Roots::Native));
+    assert_eq!(*config.traces, Traces { propagate: true, export: None });
     assert_eq!(config.types.names().count(), Type::BUILT_IN.len());
 
     let acme = &config.organizations["acme"];

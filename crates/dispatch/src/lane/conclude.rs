@@ -49,7 +49,7 @@ impl Lane {
     pub fn attempted(
         &mut self,
         key: Key,
-        Made { at, webhook, sent }: Made,
+        Made { at, webhook, sent, traced: _ }: Made,
         now: Timestamp,
         (jitter, probe_jitter): (f64, f64),
     ) -> Option<Concluded> {

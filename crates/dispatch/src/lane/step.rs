@@ -9,7 +9,7 @@ use aquarium_queue::{Claim, Delivery, Report, Settlement, Watcher};
 
 #[cfg(doc)]
 use super::Lane;
-use crate::Reserved;
+use crate::{Reserved, Traced};
 
 /// A delivery that is to be sent, and the part of the byte budget that its body takes.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Made {
     pub webhook: Arc<Webhook>,
     /// What it came to.
     pub sent: Sent,
+    /// Set if its trace is recorded.
+    pub traced: Option<Box<Traced>>,
 }
 
 /// What a lane wants done.

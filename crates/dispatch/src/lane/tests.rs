@@ -44,6 +44,7 @@ fn delivery(key: u64, due_at: Timestamp, attempts: u32) -> Delivery {
         ordered: true,
         size: 2,
         body: None,
+        trace: None,
         watcher: None,
     }
 }
@@ -72,7 +73,7 @@ fn send(lane: &mut Lane, now: Timestamp) -> Key {
 }
 
 fn attempted(lane: &mut Lane, key: Key, outcome: Outcome, now: Timestamp) -> Concluded {
-    let made = Made { at: now, webhook: lane.webhook.clone(), sent: sent(outcome) };
+    let made = Made { at: now, webhook: lane.webhook.clone(), sent: sent(outcome), traced: None };
     lane.attempted(key, made, now, (0.5, 0.5)).unwrap()
 }
 
@@ -214,7 +215,7 @@ fn a_410_from_another_url_than_the_present_one_suspends_nothing_and_the_delivery
     let key = send(&mut lane, NOW);
     let previous =
         Webhook { url: "https://previous.example".parse().unwrap(), ..Webhook::clone(&lane.webhook) };
-    let made = Made { at: NOW, webhook: Arc::new(previous), sent: sent(answered(410)) };
+    let made = Made { at: NOW, webhook: Arc::new(previous), sent: sent(answered(410)), traced: None };
     let concluded = lane.attempted(key, made, NOW, (0.5, 0.5)).unwrap();
     assert_eq!(concluded.settlement.state, Settled::Retry(NOW));
     assert!(!lane.is_held());

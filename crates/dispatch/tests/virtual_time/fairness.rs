@@ -7,8 +7,8 @@ use aquarium_delivery::{DeliveryId, EventId, Failure, FailureKind, Order, Timest
 use aquarium_dispatch::{Chance, Clock, Dispatcher};
 use aquarium_queue::memory::{self, Memory};
 use aquarium_queue::{
-    Accepted, Backlog, Claim, Delivery, Error, Key, NewEvent, Page, Purged, Record, Settlement, Submission,
-    Target,
+    Accepted, Backlog, Claim, Delivery, Error, Key, NewEvent, Page, Payload, Purged, Record, Settlement,
+    Submission, Target,
 };
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -66,6 +66,7 @@ impl Paging {
             ordered: false,
             size: 2,
             body: Some(Bytes::from_static(b"{}")),
+            trace: None,
             watcher: None,
         };
         let next_due = (last < BACKLOG).then_some(EPOCH);
@@ -90,8 +91,8 @@ impl Queue for Paging {
         if claim.webhook.webhook() == "big" { Ok(self.page(&claim)) } else { self.memory.claim(claim).await }
     }
 
-    async fn body(&self, event: Key) -> Result<Option<Bytes>, Error> {
-        self.memory.body(event).await
+    async fn payload(&self, event: Key) -> Result<Option<Payload>, Error> {
+        self.memory.payload(event).await
     }
 
     async fn backlog(&self) -> Result<Backlog, Error> {
@@ -148,6 +149,7 @@ fn events(webhooks: impl Iterator<Item = String>, times: u64, first: u64, now: T
             kind: "test".into(),
             accepted_at: now,
             body: Bytes::from_static(b"{}"),
+            trace: None,
             subjects: Vec::new(),
             targets: (0..times).map(|index| target(number * 1_000 + index)).collect(),
             watcher: None,

@@ -293,6 +293,7 @@ impl World {
                 kind: "test".into(),
                 accepted_at: self.clock.now(),
                 body: Bytes::from_static(b"{}"),
+                trace: None,
                 subjects: subjects(self.accepted).into_iter().map(Subject::from_bits).collect(),
                 targets: vec![Target {
                     delivery: DeliveryId::new(EPOCH, random),

@@ -55,6 +55,7 @@ fn message() -> Message {
         at: AT,
         secret: Some(HeaderValue::from_static("0123456789abcdef")),
         signing_key: None,
+        trace: None,
     }
 }
 

@@ -197,6 +197,7 @@ impl Stored {
             ordered: false,
             size: event.body.len(),
             body: None,
+            trace: None,
             watcher: None,
         })
     }

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use aquarium_delivery::{DeliveryId, EventId, Failure, FailureKind, Outcome, Timestamp, WebhookName};
+use aquarium_delivery::{
+    DeliveryId, EventId, Failure, FailureKind, Outcome, Timestamp, TraceContext, WebhookName,
+};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::mpsc;
@@ -11,13 +13,13 @@ use tracing::error;
 
 use super::schema::{self, DELIVERY_BITS, code, event_of, optional_timestamp, stored, timestamp, unsigned};
 use super::{Reply, phases};
-use crate::{Attempt, Backlog, Claim, Delivery, Error, Key, PARKED, Page, Record, Suspension};
+use crate::{Attempt, Backlog, Claim, Delivery, Error, Key, PARKED, Page, Payload, Record, Suspension};
 
 /// What the reader is asked.
 #[derive(Debug)]
 pub(super) enum Question {
     Claim(Claim, Reply<Page>),
-    Body(Key, Reply<Option<Bytes>>),
+    Payload(Key, Reply<Option<Payload>>),
     Backlog(Reply<Backlog>),
     Record(Key, Reply<Option<Record>>),
 }
@@ -46,7 +48,7 @@ pub(super) fn run(path: &Path, connection: Connection, mut questions: mpsc::Rece
 fn answer(connection: &Connection, question: Question) -> bool {
     match question {
         Question::Claim(input, reply) => give(reply, claim(connection, &input)),
-        Question::Body(event, reply) => give(reply, body(connection, event)),
+        Question::Payload(event, reply) => give(reply, payload(connection, event)),
         Question::Backlog(reply) => give(reply, backlog(connection)),
         Question::Record(delivery, reply) => give(reply, record(connection, delivery)),
     }
@@ -67,7 +69,7 @@ fn refuse(question: Question, error: Error) {
     // Whoever asked may have gone.
     match question {
         Question::Claim(_, reply) => drop(reply.send(Err(error))),
-        Question::Body(_, reply) => drop(reply.send(Err(error))),
+        Question::Payload(_, reply) => drop(reply.send(Err(error))),
         Question::Backlog(reply) => drop(reply.send(Err(error))),
         Question::Record(_, reply) => drop(reply.send(Err(error))),
     }
@@ -121,7 +123,9 @@ fn read(
         let mut delivery = delivery(row, &claim.webhook, due_at)?;
         if delivery.size <= *bytes {
             *bytes -= delivery.size;
-            delivery.body = body(connection, delivery.event_key)?;
+            if let Some(payload) = payload(connection, delivery.event_key)? {
+                (delivery.body, delivery.trace) = (Some(payload.body), payload.trace);
+            }
         }
         page.deliveries.push(delivery);
     }
@@ -145,14 +149,19 @@ fn delivery(row: &Row<'_>, webhook: &WebhookName, due_at: Timestamp) -> rusqlite
         ordered: row.get(7)?,
         size: unsigned(row, 6)?,
         body: None,
+        trace: None,
         watcher: None,
     })
 }
 
-fn body(connection: &Connection, event: Key) -> rusqlite::Result<Option<Bytes>> {
+fn payload(connection: &Connection, event: Key) -> rusqlite::Result<Option<Payload>> {
     connection
-        .prepare_cached("SELECT body FROM events WHERE key = ?")?
-        .query_row([stored(event.0)], |row| Ok(row.get_ref(0)?.as_blob().map(Bytes::copy_from_slice)?))
+        .prepare_cached("SELECT body, trace FROM events WHERE key = ?")?
+        .query_row([stored(event.0)], |row| {
+            let body = Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?);
+            let trace = row.get_ref(1)?.as_blob_or_null()?.and_then(TraceContext::from_bytes);
+            Ok(Payload { body, trace })
+        })
         .optional()
 }
 

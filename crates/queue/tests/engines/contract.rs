@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquarium_delivery::{DeliveryId, Exhaustion, Failure, FailureKind, Order, Outcome, RetryAfter};
+use aquarium_delivery::{
+    DeliveryId, Exhaustion, Failure, FailureKind, Order, Outcome, RetryAfter, TraceContext,
+};
 use aquarium_queue::{
-    Accepted, Claim, Commits, Error, Key, PARKED, Purged, Queue, Record, Settled, Settlement, State,
+    Accepted, Claim, Commits, Error, Key, PARKED, Payload, Purged, Queue, Record, Settled, Settlement, State,
 };
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -66,11 +68,21 @@ pub(crate) async fn a_body_is_kept_byte_for_byte_whatever_its_size(queue: impl Q
         let body: Bytes = (0..size).map(|index| (index % 251) as u8).collect();
         let mut new = event(number, 0, &["ops"]);
         new.body = body.clone();
+        // Every other one belongs to a trace.
+        new.trace = number.is_multiple_of(2).then(|| TraceContext::start([3; 16], [7; 8]));
+        let trace = new.trace;
         let offered = accept(&queue, &mut commits, vec![new]).await;
         assert_eq!((offered[0].size, offered[0].body.as_ref()), (size, Some(&body)));
-        assert_eq!(queue.body(offered[0].event_key).await.unwrap(), Some(body));
+        assert_eq!(offered[0].trace, trace);
+        assert_eq!(queue.payload(offered[0].event_key).await.unwrap(), Some(Payload { body, trace }));
     }
-    assert_eq!(queue.body(Key(u64::from(u32::MAX))).await.unwrap(), None);
+    let claimed = claim(&queue, "ops", 0).await.deliveries;
+    assert_eq!(claimed.len(), 5);
+    for (claimed, number) in claimed.iter().zip(1_u64..) {
+        let known = claimed.body.is_some() && number.is_multiple_of(2);
+        assert_eq!(claimed.trace.is_some(), known, "{number}");
+    }
+    assert_eq!(queue.payload(Key(u64::from(u32::MAX))).await.unwrap(), None);
 }
 
 pub(crate) async fn a_claim_gives_the_oldest_due_first_and_tells_what_comes_next(
@@ -118,7 +130,7 @@ pub(crate) async fn bodies_beyond_the_byte_limit_are_left_to_be_read_later(
     let with_body: Vec<_> = page.deliveries.iter().map(|delivery| delivery.body.is_some()).collect();
     assert_eq!(with_body, [true, true, false, false]);
     assert_eq!(page.deliveries[3].size, 400);
-    assert_eq!(queue.body(page.deliveries[3].event_key).await.unwrap().unwrap().len(), 400);
+    assert_eq!(queue.payload(page.deliveries[3].event_key).await.unwrap().unwrap().body.len(), 400);
 }
 
 pub(crate) async fn a_retry_is_pending_until_it_is_due(queue: impl Queue, mut commits: Commits) {

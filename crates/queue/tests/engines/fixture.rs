@@ -51,6 +51,7 @@ pub(crate) fn event(number: u64, at: u64, webhooks: &[&str]) -> NewEvent {
         kind: "test".into(),
         accepted_at: after(at),
         body: Bytes::from(format!("{{\"number\":{number}}}")),
+        trace: None,
         subjects: Vec::new(),
         targets: webhooks.iter().enumerate().map(target).collect(),
         watcher: None,

@@ -310,7 +310,7 @@ pub(crate) async fn events_and_deliveries_are_found_by_their_identifiers(
     assert_eq!(queue.event(EventId::new(after(100), [7; 10])).await.unwrap(), None);
     assert_eq!(queue.delivery(DeliveryId::new(after(100), [7; 10])).await.unwrap(), None);
     let summary = queue.event(all[0].event).await.unwrap().unwrap();
-    assert_eq!(queue.body(summary.key).await.unwrap().unwrap().len(), summary.size);
+    assert_eq!(queue.payload(summary.key).await.unwrap().unwrap().body.len(), summary.size);
 }
 
 pub(crate) async fn a_webhook_tells_what_is_stored_for_it(queue: impl History, mut commits: Commits) {

@@ -148,8 +148,8 @@ pub(super) async fn payload<Q: History>(api: &Api<Q>, call: Call) -> Result<Answ
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
         return Err(problem.retry_after(Duration::from_secs(1)));
     };
-    let body = api.queue.body(event.key).await.map_err(unavailable)?;
-    let body = body.ok_or_else(|| unknown(call.path.get("id")))?;
+    let payload = api.queue.payload(event.key).await.map_err(unavailable)?;
+    let body = payload.ok_or_else(|| unknown(call.path.get("id")))?.body;
     // The room is given back when the answer has been written.
     let body = Bytes::from_owner(Held { body, _room: room });
     Ok(with_body(StatusCode::OK, HeaderValue::from_static("application/json"), body))

@@ -25,6 +25,7 @@ use super::webhooks::{self, WebhookPath};
 use super::{body, names};
 use crate::http::{Answer, Problem, ProblemDetails, json};
 use crate::ingest::{refused, unavailable};
+use crate::telemetry::incoming;
 
 /// Tests under way at once.
 const ALL: usize = 64;
@@ -140,7 +141,8 @@ pub(super) async fn test<Q: History>(api: &Api<Q>, call: Call) -> Result<Answer,
         Some(name) => config.types.parse(name).map_err(|_| names::unknown_type(&config, name))?,
     };
     let _under_way = api.tests.begin(&name)?;
-    let (submission, mut reports) = draft(api, &config, webhook, &kind)?;
+    let (mut submission, mut reports) = draft(api, &config, webhook, &kind)?;
+    submission.events[0].trace = incoming(&head.headers);
     let event = &submission.events[0];
     let (event, delivery) = (event.id, event.targets[0].delivery);
     api.queue.accept(submission).await.map_err(unavailable)?;
@@ -174,6 +176,7 @@ fn draft<Q>(
         kind: envelope.kind.to_name(),
         accepted_at: now,
         body: body.clone(),
+        trace: None,
         subjects: Vec::new(),
         targets: vec![target],
         watcher: Some(watcher),

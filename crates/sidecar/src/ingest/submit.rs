@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aquarium_config::{Config, Organization};
-use aquarium_delivery::{DeliveryId, EventId, Order, Subject, Timestamp};
+use aquarium_delivery::{DeliveryId, EventId, Order, Subject, Timestamp, TraceContext};
 use aquarium_dispatch::{Chance, Clock};
 use aquarium_event::{Entity, EntityKey, Refusal, check};
 use aquarium_queue::{
@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::receipt;
 use crate::http::{Answer, Problem, json};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Accepting, Metrics};
 
 /// The most events of a batch.
 const MAX_BATCH_EVENTS: usize = 1_000;
@@ -28,6 +28,7 @@ pub(super) struct Draft<'a> {
     pub(super) organization: &'a Organization,
     pub(super) clock: &'a Clock,
     pub(super) chance: &'a Chance,
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// A submission that passed the door, and the answer that it leads to.
@@ -91,7 +92,17 @@ impl Draft<'_> {
         let subjects = envelope.entity.filter(|_| by_entity).map(subjects).unwrap_or_default();
         let (project, kind) = (envelope.project.into_owned(), envelope.kind.to_name());
         let id = EventId::new(now, self.chance.bytes());
-        Ok(NewEvent { id, project, kind, accepted_at: now, body, subjects, targets, watcher: None })
+        Ok(NewEvent {
+            id,
+            project,
+            kind,
+            accepted_at: now,
+            body,
+            trace: self.trace,
+            subjects,
+            targets,
+            watcher: None,
+        })
     }
 
     fn drafted(&self, events: Vec<NewEvent>, idempotency: Option<Idempotency>, batch: bool) -> Drafted {
@@ -133,6 +144,7 @@ impl Drafted {
         queue: &impl Queue,
         wait: Option<Duration>,
         metrics: &Metrics,
+        accepting: &mut Accepting,
     ) -> Result<Answer, Problem> {
         let deadline = wait.map(|wait| Instant::now() + wait);
         let reports = deadline.map(|_| self.watch());
@@ -140,6 +152,7 @@ impl Drafted {
         match queue.accept(self.submission).await.map_err(unavailable)? {
             Accepted::Stored => {
                 metrics.accepted(&organization, &self.receipts);
+                accepting.stored(&self.receipts);
                 let reports = match (reports, deadline) {
                     (Some((reports, expected)), Some(deadline)) => {
                         Some(collect(reports, expected, deadline).await)

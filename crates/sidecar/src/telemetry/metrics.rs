@@ -77,6 +77,8 @@ struct Counted {
     commit_requests: Histogram,
     queue_size: Gauge,
     writable: Gauge,
+    spans_exported: Counter,
+    spans_dropped: Family<[(&'static str, &'static str); 1], Counter>,
     /// The webhooks that have series.
     webhooks: Mutex<HashSet<WebhookName>>,
 }
@@ -138,6 +140,9 @@ impl Metrics {
         let latency = Histogram::new(exponential_buckets(0.001, 3.0, 17));
         let help = "From accepting an event, or replaying a delivery, to its endpoint having it";
         metrics.register_with_unit("delivery_latency", help, Unit::Seconds, latency.clone());
+        let spans_exported = Counter::default();
+        metrics.register("spans_exported", "Spans that the collector has", spans_exported.clone());
+        let spans_dropped = counters(metrics, "spans_dropped", "Spans that were not exported, by the reason");
         let queue = Queue::new(registry.sub_registry_with_prefix("queue"));
         queue.writable.set(1);
         let Queue { commit_duration, commit_requests, queue_size, writable } = queue;
@@ -157,6 +162,8 @@ impl Metrics {
             commit_requests,
             queue_size,
             writable,
+            spans_exported,
+            spans_dropped,
             webhooks: Mutex::default(),
         }))
     }
@@ -179,6 +186,16 @@ impl Metrics {
     /// A request of an app was answered after this time.
     pub(crate) fn answered(&self, took: Duration) {
         self.0.accept_duration.observe(took.as_secs_f64());
+    }
+
+    /// The collector has so many more spans.
+    pub(super) fn spans_exported(&self, spans: usize) {
+        self.0.spans_exported.inc_by(spans as u64);
+    }
+
+    /// So many spans were given up.
+    pub(super) fn spans_dropped(&self, reason: &'static str, spans: usize) {
+        self.0.spans_dropped.get_or_create(&[("reason", reason)]).inc_by(spans as u64);
     }
 
     /// Whether the last attempt to write to the queue worked.

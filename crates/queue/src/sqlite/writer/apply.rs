@@ -63,7 +63,7 @@ impl<'c> Statements<'c> {
             page_count: connection.prepare("PRAGMA page_count")?,
             freelist_count: connection.prepare("PRAGMA freelist_count")?,
             insert_event: connection.prepare(
-                "INSERT INTO events (key, id, project, kind, accepted_at, body) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO events (key, id, project, kind, accepted_at, body, trace) VALUES (?, ?, ?, ?, ?, ?, ?)",
             )?,
             insert_delivery: connection.prepare(
                 "INSERT INTO deliveries
@@ -202,7 +202,8 @@ impl<'c> Tables<'c> {
             project,
             event.kind,
             accepted_at,
-            &event.body[..]
+            &event.body[..],
+            event.trace.map(|trace| trace.to_bytes())
         ])?;
         let (duration, status, phases) = NO_ATTEMPT;
         for (key, target) in (first_delivery_of(event_key)..).zip(&event.targets) {

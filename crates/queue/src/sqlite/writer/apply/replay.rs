@@ -151,6 +151,7 @@ impl Tables<'_> {
                     ordered: false,
                     size: unsigned(row, 6)?,
                     body: None,
+                    trace: None,
                     watcher: None,
                 })
             })

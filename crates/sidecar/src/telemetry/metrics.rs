@@ -142,7 +142,11 @@ impl Metrics {
         metrics.register_with_unit("delivery_latency", help, Unit::Seconds, latency.clone());
         let spans_exported = Counter::default();
         metrics.register("spans_exported", "Spans that the collector has", spans_exported.clone());
-        let spans_dropped = counters(metrics, "spans_dropped", "Spans that were not exported, by the reason");
+        let spans_dropped: Family<[(&str, &str); 1], Counter> =
+            counters(metrics, "spans_dropped", "Spans that were not exported, by the reason");
+        for reason in ["overflow", "unreachable", "refused", "not-configured", "stopped"] {
+            drop(spans_dropped.get_or_create(&[("reason", reason)]));
+        }
         let queue = Queue::new(registry.sub_registry_with_prefix("queue"));
         queue.writable.set(1);
         let Queue { commit_duration, commit_requests, queue_size, writable } = queue;

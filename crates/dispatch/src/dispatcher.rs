@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aquarium_config::{Config, Diff, Webhook, diff};
 use aquarium_delivery::{Order, Timestamp, WebhookName};
-use aquarium_queue::{Backlog, Commits, Delivery, Error, Queue};
+use aquarium_queue::{Backlog, Commits, Delivery, Error, Pause, Queue};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -60,6 +60,8 @@ struct Lanes<Q, S> {
     tasks: JoinSet<Exit>,
     /// The suspended webhooks, and the URL that answered 410.
     suspended: HashMap<WebhookName, String>,
+    /// Pauses that endpoints asked for, of webhooks that have no lane.
+    paused: HashMap<WebhookName, Pause>,
     /// Suspensions that are being lifted in the queue. Those that an operator wants lifted are when that is done.
     resuming: JoinSet<Option<Resumed>>,
 }
@@ -149,6 +151,7 @@ impl<Q: Queue, S: Sender> Dispatcher<Q, S> {
             running: HashMap::new(),
             tasks: JoinSet::new(),
             suspended: HashMap::new(),
+            paused: HashMap::new(),
             resuming: JoinSet::new(),
         };
         lanes.resume_from(backlog);
@@ -186,6 +189,8 @@ impl<Q: Queue, S: Sender> Lanes<Q, S> {
         for suspension in backlog.suspended {
             self.suspended.insert(suspension.webhook, suspension.url);
         }
+        let now = self.shared.clock.now();
+        self.paused.extend(backlog.paused.into_iter().filter(|(_, pause)| pause.until > now));
         let config = self.current.clone();
         for webhook in config.webhooks() {
             self.lift_suspension(webhook);
@@ -267,11 +272,13 @@ impl<Q: Queue, S: Sender> Lanes<Q, S> {
 
     fn start(&mut self, webhook: Arc<Webhook>, next_due: Option<Timestamp>) {
         let name = webhook.name.clone();
+        let pause = self.paused.remove(&name).filter(|pause| pause.url == webhook.url.as_str());
+        let pause = pause.map(|pause| pause.until);
         let (offers, inbox) = mpsc::channel(INBOX);
         let (webhook, watched) = watch::channel(webhook);
         let missed = Arc::new(Missed::default());
         let inputs = Inputs { offers: inbox, missed: missed.clone(), webhook: watched };
-        let task = self.tasks.spawn(Runner::new(self.shared.clone(), inputs, next_due).run()).id();
+        let task = self.tasks.spawn(Runner::new(self.shared.clone(), inputs, next_due, pause).run()).id();
         self.running.insert(name, Handle { task, offers, missed, webhook, late: Vec::new(), resume: None });
     }
 
@@ -325,6 +332,9 @@ impl<Q: Queue, S: Sender> Lanes<Q, S> {
         let Some(handle) = self.running.remove(&name) else { return };
         if let Some(url) = exit.suspended {
             self.suspended.insert(name.clone(), url);
+        }
+        if let Some(pause) = exit.paused {
+            self.paused.insert(name.clone(), pause);
         }
         if let Some(reply) = handle.resume {
             self.resume_for_good(name.clone(), reply);

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use aquarium_config::Webhook;
 use aquarium_delivery::{Breaker, DeliveryId, Limiter, Order, Permit, Timestamp, WebhookName, Window};
-use aquarium_queue::{Claim, Delivery, Key, PARKED, Page, Watcher};
+use aquarium_queue::{Claim, Delivery, Key, PARKED, Page, Pause, Watcher};
 
 use crate::{LaneStatus, Reserved};
 pub use step::{Concluded, Item, Made, Notice, Step};
@@ -129,6 +129,17 @@ impl Lane {
         }
     }
 
+    /// Sends nothing before this time, which the endpoint asked for.
+    pub fn pause(&mut self, until: Timestamp) {
+        self.paused_until = Some(until);
+    }
+
+    /// The pause that its endpoint asked for, if it is not over.
+    pub fn paused(&self, now: Timestamp) -> Option<Pause> {
+        let until = self.paused_until.filter(|until| *until > now)?;
+        Some(Pause { until, url: self.webhook.url.to_string() })
+    }
+
     /// Applies another configuration of the same webhook from the next step on. While it is not active nothing is sent;
     /// if it becomes active again before the lane has ended, then the lane goes on where it was.
     pub fn configure(&mut self, webhook: Arc<Webhook>) {
@@ -138,8 +149,12 @@ impl Lane {
             (Some(limiter), Some(rate)) => limiter.set_rate(rate),
             (limiter, rate) => *limiter = rate.map(Limiter::new),
         }
-        let order = std::mem::replace(&mut self.webhook, webhook).order;
-        if order != self.webhook.order {
+        let previous = std::mem::replace(&mut self.webhook, webhook);
+        if previous.url != self.webhook.url {
+            // It was the other endpoint that asked for it.
+            self.paused_until = None;
+        }
+        if previous.order != self.webhook.order {
             self.reread();
         }
     }

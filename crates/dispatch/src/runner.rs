@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aquarium_config::{Config, Webhook};
 use aquarium_delivery::{Timestamp, WebhookName};
-use aquarium_queue::{Delivery, Error, Key, Page, Queue, Report, Settlement, Watcher};
+use aquarium_queue::{Delivery, Error, Key, Page, Pause, Queue, Report, Settlement, Watcher};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, mpsc, watch};
@@ -82,6 +82,8 @@ pub(crate) struct Exit {
     pub(crate) webhook: WebhookName,
     /// The URL that answered 410 Gone.
     pub(crate) suspended: Option<String>,
+    /// The pause that its endpoint asked for, if it is not over.
+    pub(crate) paused: Option<Pause>,
     /// True if there may be more to send, when it may be sent.
     pub(crate) held: bool,
     /// Offers that came too late for it.
@@ -125,14 +127,24 @@ struct Attempted {
 }
 
 impl<Q: Queue, S: Sender> Runner<Q, S> {
-    pub(crate) fn new(shared: Arc<Shared<Q, S>>, mut inputs: Inputs, next_due: Option<Timestamp>) -> Self {
+    /// A lane whose first stored delivery is due at `next_due`, and that sends nothing before the end of a pause.
+    pub(crate) fn new(
+        shared: Arc<Shared<Q, S>>,
+        mut inputs: Inputs,
+        next_due: Option<Timestamp>,
+        pause: Option<Timestamp>,
+    ) -> Self {
         let webhook = inputs.webhook.borrow_and_update().clone();
+        let mut lane = Lane::new(webhook.clone(), next_due);
+        if let Some(until) = pause {
+            lane.pause(until);
+        }
         Self {
             seat: shared.slots.seat(),
             observer: shared.observer.lane(&webhook.name),
             shared,
             inputs,
-            lane: Lane::new(webhook.clone(), next_due),
+            lane,
             target: Target::new(webhook),
             attempts: JoinSet::new(),
             claiming: None,
@@ -194,6 +206,7 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         Exit {
             webhook: self.lane.name().clone(),
             suspended: self.lane.suspended().map(str::to_owned),
+            paused: self.lane.paused(self.shared.clock.now()),
             held: self.lane.is_held(),
             offers,
         }

@@ -214,6 +214,7 @@ fn settlement(delivery: &Delivery, deliveries: u64) -> Option<Settlement> {
         attempt: Some(attempt),
         state,
         ordered: false,
+        pause: None,
     })
 }
 

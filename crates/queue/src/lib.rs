@@ -35,9 +35,9 @@ use tokio::sync::mpsc;
 
 pub use error::Error;
 pub use model::{
-    Accepted, Attempt, Backlog, Claim, Delivery, Idempotency, Key, NewEvent, PARKED, Page, Payload, Purged,
-    Receipt, ReceiptEntry, Record, Report, Settled, Settlement, State, Submission, Suspension, Target,
-    Watcher,
+    Accepted, Attempt, Backlog, Claim, Delivery, Idempotency, Key, NewEvent, PARKED, Page, Pause, Payload,
+    Purged, Receipt, ReceiptEntry, Record, Report, Settled, Settlement, State, Submission, Suspension,
+    Target, Watcher,
 };
 
 pub use observe::{Observe, Unobserved};

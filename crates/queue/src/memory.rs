@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use crate::history::{Job, JobState};
 use crate::model::first_due_at;
 use crate::{
-    Accepted, Attempt, Backlog, Claim, Commits, Delivery, Error, Idempotency, Key, PARKED, Page, Payload,
-    Purged, Queue, Receipt, ReceiptEntry, Record, Settled, Settlement, State, Submission, Suspension,
+    Accepted, Attempt, Backlog, Claim, Commits, Delivery, Error, Idempotency, Key, PARKED, Page, Pause,
+    Payload, Purged, Queue, Receipt, ReceiptEntry, Record, Settled, Settlement, State, Submission,
+    Suspension,
 };
 
 /// A queue in memory.
@@ -41,6 +42,7 @@ struct Stored {
     deliveries: BTreeMap<Key, StoredDelivery>,
     submissions: HashMap<(Arc<str>, String), (Idempotency, Vec<Key>)>,
     suspended: BTreeMap<WebhookName, Suspension>,
+    paused: BTreeMap<WebhookName, Pause>,
     /// The latest last.
     jobs: Vec<Job>,
 }
@@ -214,6 +216,9 @@ impl Stored {
                 State::Pending { due_at: settlement.at }
             }
         };
+        if let Some(pause) = settlement.pause {
+            self.paused.insert(delivery.webhook.clone(), pause);
+        }
         if let Some(mut attempt) = settlement.attempt {
             if let Outcome::Answered { retry_after, .. } = &mut attempt.outcome {
                 *retry_after = None;
@@ -279,7 +284,12 @@ impl Stored {
             |webhook: &WebhookName| self.pending(webhook).into_keys().any(|(due_at, _)| due_at == PARKED);
         let parked = waiting.iter().map(|(webhook, _)| webhook).filter(|webhook| parked(webhook)).cloned();
         let parked = parked.collect();
-        Backlog { waiting, parked, suspended: self.suspended.values().cloned().collect() }
+        Backlog {
+            waiting,
+            parked,
+            suspended: self.suspended.values().cloned().collect(),
+            paused: self.paused.clone().into_iter().collect(),
+        }
     }
 
     /// Removes in one step what an engine may remove in several.

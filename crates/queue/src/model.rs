@@ -265,6 +265,17 @@ pub struct Settlement {
     pub state: Settled,
     /// Whether others may have to wait for it, as [`Delivery::ordered`] said.
     pub ordered: bool,
+    /// Set if the endpoint asked for a pause, of the whole webhook.
+    pub pause: Option<Pause>,
+}
+
+/// What an endpoint asked for with `Retry-After`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Nothing is sent before.
+    pub until: Timestamp,
+    /// The URL that asked; it says nothing of another one.
+    pub url: String,
 }
 
 /// One HTTP request made for a delivery.
@@ -329,6 +340,8 @@ pub struct Backlog {
     pub parked: Vec<WebhookName>,
     /// The suspended webhooks.
     pub suspended: Vec<Suspension>,
+    /// The pauses that endpoints asked for last, also those that are over.
+    pub paused: Vec<(WebhookName, Pause)>,
 }
 
 /// What is stored of a delivery.

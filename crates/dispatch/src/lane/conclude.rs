@@ -3,7 +3,7 @@
 use aquarium_delivery::{
     Decision, Exhaustion, Next, Outcome, State, Timestamp, is_too_old, next, next_of_test,
 };
-use aquarium_queue::{Attempt, Key, Report, Settled, Settlement};
+use aquarium_queue::{Attempt, Key, Pause, Report, Settled, Settlement};
 
 use super::{Concluded, Lane, Made, Notice, Sending, UNRECORDED};
 
@@ -29,6 +29,7 @@ impl Lane {
                 attempt: None,
                 state,
                 ordered: delivery.ordered,
+                pause: None,
             },
             report: None,
             notices: vec![Notice::Exhausted(delivery.id, Exhaustion::Age, None)],
@@ -64,9 +65,12 @@ impl Lane {
             let state = State { accepted_at: delivery.since(), attempts };
             next(state, &self.webhook.schedule, &sent.outcome, now, jitter)
         };
-        if decision.next == Next::Suspend && webhook.url != self.webhook.url {
-            // It is the previous URL that is gone, perhaps the reason for the new one.
-            decision.next = Next::RetryAt(now);
+        if webhook.url != self.webhook.url {
+            // It is the previous URL that is gone, perhaps the reason for the new one, or that wants a pause.
+            if decision.next == Next::Suspend {
+                decision.next = Next::RetryAt(now);
+            }
+            decision.pause_until = None;
         }
         let mut notices = self.note(&sent.outcome, &decision, probe, now, probe_jitter);
         let settled = match decision.next {
@@ -108,8 +112,12 @@ impl Lane {
             outcome: sent.outcome,
             excerpt: sent.excerpt,
         };
+        let pause = notices.iter().find_map(|notice| match notice {
+            Notice::Paused(until) => Some(Pause { until: *until, url: self.webhook.url.to_string() }),
+            _ => None,
+        });
         let settlement =
-            Settlement { delivery: key, at: now, attempt: Some(attempt), state: settled, ordered };
+            Settlement { delivery: key, at: now, attempt: Some(attempt), state: settled, ordered, pause };
         Some(Concluded { since, settlement, report, notices })
     }
 

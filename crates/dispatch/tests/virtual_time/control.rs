@@ -9,7 +9,7 @@ use aquarium_queue::{Report, Settled};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::world::{Attempt, HOUR, SECOND, World, answered, ok, refused};
+use crate::world::{Attempt, HOUR, SECOND, SETUP, Setup, World, answered, ok, refused};
 
 fn ops() -> WebhookName {
     "acme/urban/ops".parse().unwrap()
@@ -95,6 +95,44 @@ async fn a_test_waits_neither_for_a_pause_nor_for_the_rate_nor_behind_what_hangs
     world.accept(2, None).await;
     sleep(SECOND).await;
     assert_eq!(test(&mut world).await.unwrap().next, Settled::Delivered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_holds_over_a_restart_and_the_end_of_a_lane_and_ends_with_the_url() {
+    let pause = Outcome::Answered { status: 429, retry_after: Some(RetryAfter::Delay(HOUR)) };
+    let script =
+        move |attempt: &Attempt| (SECOND / 10, if attempt.at.is_zero() { pause.clone() } else { ok() });
+    // Without a retry the first delivery is given up, and its lane has nothing to do and ends.
+    for ops in ["concurrency = 1", "concurrency = 1\nretry = []"] {
+        for restart in [false, true] {
+            let mut world = World::start(ops, Limits::default(), script.clone());
+            world.accept(1, None).await;
+            sleep(HOUR / 2).await;
+            if restart {
+                world.restart().await;
+            }
+            world.accept(1, None).await;
+            sleep(HOUR / 2 - SECOND).await;
+            assert_eq!(world.attempts().len(), 1, "{ops} {restart}");
+            world.settle().await;
+            let second = world.attempts()[1].at;
+            assert!(second >= HOUR && second <= HOUR + SECOND, "{second:?}");
+            world.restart().await;
+            world.accept(1, None).await;
+            assert!(world.settle().await <= SECOND, "it is over");
+
+            let mut world = World::start(ops, Limits::default(), script.clone());
+            world.accept(1, None).await;
+            sleep(HOUR / 2).await;
+            world.publish(Setup { ops: Some(ops), url: "https://ops.example/b", ..SETUP });
+            if restart {
+                world.restart().await;
+            }
+            world.accept(1, None).await;
+            sleep(SECOND).await;
+            assert_eq!(world.attempts().len(), 2, "another endpoint asked for nothing");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

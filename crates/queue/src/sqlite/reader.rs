@@ -13,7 +13,9 @@ use tracing::error;
 
 use super::schema::{self, DELIVERY_BITS, code, event_of, optional_timestamp, stored, timestamp, unsigned};
 use super::{Reply, phases};
-use crate::{Attempt, Backlog, Claim, Delivery, Error, Key, PARKED, Page, Payload, Record, Suspension};
+use crate::{
+    Attempt, Backlog, Claim, Delivery, Error, Key, PARKED, Page, Pause, Payload, Record, Suspension,
+};
 
 /// What the reader is asked.
 #[derive(Debug)]
@@ -171,7 +173,8 @@ fn backlog(connection: &Connection) -> rusqlite::Result<Backlog> {
     let mut statement = connection.prepare_cached(
         "SELECT name, suspended_at, suspended_url,
                 (SELECT due_at FROM deliveries WHERE webhook = webhooks.id AND state = 0 ORDER BY due_at, key LIMIT 1),
-                EXISTS (SELECT 1 FROM deliveries WHERE webhook = webhooks.id AND state = 0 AND due_at = ?)
+                EXISTS (SELECT 1 FROM deliveries WHERE webhook = webhooks.id AND state = 0 AND due_at = ?),
+                paused_until, paused_url
          FROM webhooks ORDER BY name",
     )?;
     let mut rows = statement.query([stored(PARKED.as_millis())])?;
@@ -182,6 +185,9 @@ fn backlog(connection: &Connection) -> rusqlite::Result<Backlog> {
         }
         if row.get(4)? {
             backlog.parked.push(webhook.clone());
+        }
+        if let Some(url) = row.get(6)? {
+            backlog.paused.push((webhook.clone(), Pause { until: timestamp(row, 5)?, url }));
         }
         if let Some(url) = row.get(2)? {
             backlog.suspended.push(Suspension { webhook, since: timestamp(row, 1)?, url });

@@ -6,7 +6,7 @@
 //! | table | one row for each | |
 //! |---|---|---|
 //! | `projects` | project of an organization that ever sent an event | so that events need not repeat the names |
-//! | `webhooks` | webhook that ever was a target | with its suspension |
+//! | `webhooks` | webhook that ever was a target | with its suspension, and the last pause that its endpoint asked for |
 //! | `events` | event | the body, once, whatever the number of deliveries; `trace`: see [`TraceContext::to_bytes`], NULL if it belongs to none |
 //! | `deliveries` | event and webhook | `key`: see [`first_delivery_of`]; `state`: see [`code`]; `due_at` counts for pending ones, and is [`PARKED`] for those that wait behind another; `settled_at` for others, and is when it was accepted for those that never were attempted; `subjects`: what it stays in order about, eight bytes each (big-endian), NULL if it does not; `phases`: see `phases.rs`; `replayed_at`, `earlier_attempts` and `test` are NULL in nearly all |
 //! | `lines` | pending delivery and each of its subjects | who is first in line may be sent: see `writer/order.rs` |
@@ -116,6 +116,8 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
 ", "
     ALTER TABLE events ADD COLUMN trace BLOB;
+    ALTER TABLE webhooks ADD COLUMN paused_until INTEGER;
+    ALTER TABLE webhooks ADD COLUMN paused_url TEXT;
 "];
 
 /// The duration, the status and the phases of a delivery's last attempt, as long as there is none. They are as wide as what

@@ -8,7 +8,8 @@ use aquarium_delivery::{
     DeliveryId, Exhaustion, Failure, FailureKind, Order, Outcome, RetryAfter, TraceContext,
 };
 use aquarium_queue::{
-    Accepted, Claim, Commits, Error, Key, PARKED, Payload, Purged, Queue, Record, Settled, Settlement, State,
+    Accepted, Claim, Commits, Error, Key, PARKED, Pause, Payload, Purged, Queue, Record, Settled, Settlement,
+    State,
 };
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -148,6 +149,7 @@ pub(crate) async fn a_retry_is_pending_until_it_is_due(queue: impl Queue, mut co
         attempt: None,
         state: Settled::Exhausted(Exhaustion::Age),
         ordered: false,
+        pause: None,
     };
     queue.settle(vec![given_up]).await.unwrap();
     let record = queue.record(offered[0].key).await.unwrap().unwrap();
@@ -214,6 +216,19 @@ pub(crate) async fn a_suspension_is_remembered_until_it_is_resumed(queue: impl Q
     assert!(queue.backlog().await.unwrap().suspended.is_empty());
 }
 
+pub(crate) async fn the_last_pause_of_a_webhook_is_remembered(queue: impl Queue, mut commits: Commits) {
+    let offered = accept(&queue, &mut commits, vec![event(1, 0, &["ops", "labels"])]).await;
+    assert!(queue.backlog().await.unwrap().paused.is_empty());
+    for until in [60, 90] {
+        let pause = Pause { until: after(until), url: "https://busy.example/".to_owned() };
+        let settled = settlement(offered[0].key, 5, Settled::Retry(after(until)));
+        queue.settle(vec![Settlement { pause: Some(pause.clone()), ..settled }]).await.unwrap();
+        // One that is none leaves it as it is.
+        queue.settle(vec![settlement(offered[0].key, 5, Settled::Retry(after(until)))]).await.unwrap();
+        assert_eq!(queue.backlog().await.unwrap().paused, [(webhook("ops"), pause)]);
+    }
+}
+
 pub(crate) async fn attempts_are_recorded_with_what_they_came_to(queue: impl Queue, mut commits: Commits) {
     let offered = accept(&queue, &mut commits, vec![event(1, 0, &["ops"])]).await;
     let failure = Failure { kind: FailureKind::Tls, detail: "certificate expired".to_owned() };
@@ -224,7 +239,8 @@ pub(crate) async fn attempts_are_recorded_with_what_they_came_to(queue: impl Que
         let state = if number == 3 { Settled::Delivered } else { Settled::Retry(after(number.into())) };
         let attempt = Some(attempt(number, outcome));
         let at = after(number.into());
-        let settled = Settlement { delivery: offered[0].key, at, attempt, state, ordered: false };
+        let settled =
+            Settlement { delivery: offered[0].key, at, attempt, state, ordered: false, pause: None };
         // A settlement whose answer was lost comes again.
         queue.settle(vec![settled.clone()]).await.unwrap();
         queue.settle(vec![settled]).await.unwrap();

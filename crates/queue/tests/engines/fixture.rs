@@ -122,7 +122,7 @@ pub(crate) fn answered(status: u16) -> Outcome {
 
 pub(crate) fn settlement(delivery: Key, at: u64, state: Settled) -> Settlement {
     let attempt = Some(attempt(1, answered(500)));
-    Settlement { delivery, at: after(at), attempt, state, ordered: true }
+    Settlement { delivery, at: after(at), attempt, state, ordered: true, pause: None }
 }
 
 pub(crate) fn ids(deliveries: &[Delivery]) -> Vec<DeliveryId> {

@@ -29,6 +29,7 @@ macro_rules! contract {
                 the_same_idempotency_key_leads_to_the_same_receipt
                 an_idempotency_key_belongs_to_one_organization
                 a_suspension_is_remembered_until_it_is_resumed
+                the_last_pause_of_a_webhook_is_remembered
                 attempts_are_recorded_with_what_they_came_to
                 purging_removes_what_is_settled_and_old_and_nothing_else
                 behind_a_pending_delivery_about_the_same_others_are_parked

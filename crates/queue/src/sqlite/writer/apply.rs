@@ -20,7 +20,7 @@ use super::super::schema::{
 use super::{Command, order};
 use crate::model::first_due_at;
 use crate::{
-    Accepted, Attempt, Delivery, Error, Idempotency, Key, NewEvent, Receipt, ReceiptEntry, Settled,
+    Accepted, Attempt, Delivery, Error, Idempotency, Key, NewEvent, Pause, Receipt, ReceiptEntry, Settled,
     Settlement, Submission,
 };
 
@@ -286,6 +286,14 @@ impl<'c> Tables<'c> {
                      WHERE id = (SELECT webhook FROM deliveries WHERE key = ?)",
                 )?
                 .execute(params![at, url, delivery])?;
+        }
+        if let Some(Pause { until, url }) = &settlement.pause {
+            self.connection
+                .prepare_cached(
+                    "UPDATE webhooks SET paused_until = ?, paused_url = ?
+                     WHERE id = (SELECT webhook FROM deliveries d WHERE d.key = ?)",
+                )?
+                .execute(params![stored(until.as_millis()), url, delivery])?;
         }
         if settlement.releases() { order::release(self.connection, delivery) } else { Ok(0) }
     }

@@ -6,6 +6,7 @@
 //! - [`proxy`]: an HTTP proxy between a sender and it.
 //! - [`config`]: a configuration on disk that can be edited while it is in use.
 //! - [`faults`]: a disk that fails on demand, for the binary.
+//! - [`volume`]: a file system small enough to be filled, for the same.
 //! - [`sidecar`]: the binary as a process, to be signalled, killed and measured.
 //! - [`client`]: an HTTP client for what the sidecar serves.
 //! - [`eventually`]: waits with a bound.
@@ -23,5 +24,6 @@ pub mod proxy;
 mod random;
 pub mod receiver;
 pub mod sidecar;
+pub mod volume;
 
 pub use eventually::{Found, eventually};

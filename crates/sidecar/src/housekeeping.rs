@@ -17,8 +17,10 @@ use tracing::warn;
 const STEP: usize = 500;
 /// The rest between two steps.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The rest when there is nothing to forget.
+/// The longest rest when there is nothing to forget.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// The part of the retention that the rest is, if that is less.
+const PART: u32 = 4;
 /// The rest between two steps of preparing lists.
 const INDEX_PAUSE: Duration = Duration::from_millis(10);
 /// The rest when there is nothing to prepare.
@@ -32,10 +34,11 @@ pub(crate) async fn run<Q: Queue>(
     shutdown: CancellationToken,
 ) {
     loop {
-        let (before, configured) = {
+        let (before, configured, interval) = {
             let config = config.borrow();
             let configured: HashSet<_> = config.webhooks().map(|webhook| webhook.name.clone()).collect();
-            (clock.now() - config.queue.retention, Arc::new(configured))
+            let retention = config.queue.retention;
+            (clock.now() - retention, Arc::new(configured), INTERVAL.min(retention / PART))
         };
         let rest = match queue.purge(before, configured, STEP).await {
             Ok(purged) => {
@@ -45,9 +48,9 @@ pub(crate) async fn run<Q: Queue>(
                         "held deliveries of removed webhooks are past their retention and were removed"
                     );
                 }
-                if purged.more { PAUSE } else { INTERVAL }
+                if purged.more { PAUSE } else { interval }
             }
-            Err(_) => INTERVAL,
+            Err(_) => interval,
         };
         tokio::select! {
             () = shutdown.cancelled() => return,

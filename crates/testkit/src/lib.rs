@@ -5,6 +5,8 @@
 //! - [`certificates`]: an authority for it, and certificates that a client has to refuse.
 //! - [`proxy`]: an HTTP proxy between a sender and it.
 //! - [`config`]: a configuration on disk that can be edited while it is in use.
+//! - [`faults`]: a disk that fails on demand, for the binary.
+//! - [`volume`]: a file system small enough to be filled, for the same.
 //! - [`sidecar`]: the binary as a process, to be signalled, killed and measured.
 //! - [`client`]: an HTTP client for what the sidecar serves.
 //! - [`eventually`]: waits with a bound.
@@ -16,10 +18,12 @@ pub mod certificates;
 pub mod client;
 pub mod config;
 mod eventually;
+pub mod faults;
 pub mod frames;
 pub mod proxy;
 mod random;
 pub mod receiver;
 pub mod sidecar;
+pub mod volume;
 
 pub use eventually::{Found, eventually};

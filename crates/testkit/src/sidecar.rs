@@ -9,18 +9,20 @@
 //! ```
 
 mod command;
+mod launch;
 mod log;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::timeout;
 
 pub use command::{Output, run};
+pub use launch::Launch;
 pub use rustix::process::Signal;
 
 use crate::config::ConfigDirectory;
@@ -34,7 +36,7 @@ const STOP: Duration = Duration::from_secs(20);
 /// A running sidecar. It is killed when it is dropped.
 #[derive(Debug)]
 pub struct Sidecar {
-    binary: PathBuf,
+    launch: Launch,
     config: PathBuf,
     child: Child,
     pid: Pid,
@@ -61,12 +63,12 @@ impl fmt::Display for Exited {
 impl std::error::Error for Exited {}
 
 impl Sidecar {
-    /// Runs `<binary> run --config <directory>`, and waits until it is ready.
+    /// Runs `<binary> run --config <directory>`, and waits until it is ready. A [`Launch`] tells more than a path.
     ///
     /// # Panics
     /// If it ends instead, or is not ready after 20 s; the message has what it said on stderr.
-    pub async fn start(binary: &Path, config: &ConfigDirectory) -> Sidecar {
-        match Sidecar::try_start(binary, config).await {
+    pub async fn start(launch: impl Into<Launch>, config: &ConfigDirectory) -> Sidecar {
+        match Sidecar::try_start(launch, config).await {
             Ok(sidecar) => sidecar,
             Err(exited) => panic!("{exited}"),
         }
@@ -79,16 +81,16 @@ impl Sidecar {
     ///
     /// # Panics
     /// If it is not ready after 20 s, but runs.
-    pub async fn try_start(binary: &Path, config: &ConfigDirectory) -> Result<Sidecar, Exited> {
-        Sidecar::spawn(binary.to_owned(), config.path()).await
+    pub async fn try_start(launch: impl Into<Launch>, config: &ConfigDirectory) -> Result<Sidecar, Exited> {
+        Sidecar::spawn(launch.into(), config.path()).await
     }
 
-    async fn spawn(binary: PathBuf, config: PathBuf) -> Result<Sidecar, Exited> {
-        let spawned = Command::new(&binary)
+    async fn spawn(launch: Launch, config: PathBuf) -> Result<Sidecar, Exited> {
+        let spawned = launch
+            .command()
             .arg("run")
             .arg("--config")
             .arg(&config)
-            .env_remove("RUST_LOG")
             .env("AQUARIUM_LOG_FORMAT", "text")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -97,7 +99,7 @@ impl Sidecar {
             .spawn();
         let mut child = match spawned {
             Ok(child) => child,
-            Err(error) => panic!("{} cannot be run: {error}", binary.display()),
+            Err(error) => panic!("{} cannot be run: {error}", launch.binary().display()),
         };
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it runs");
         let log = Log::of(child.stderr.take().expect("stderr is piped"));
@@ -113,7 +115,7 @@ impl Sidecar {
         }
         let ingest = address(&log, "ingest: listening on ");
         let admin = address(&log, "admin: listening on ");
-        Ok(Sidecar { binary, config, child, pid, log, ingest, admin })
+        Ok(Sidecar { launch, config, child, pid, log, ingest, admin })
     }
 
     /// Where it takes events: `http://127.0.0.1:<port>`, or `unix:<path>`. [`Client::new`](crate::client::Client::new)
@@ -203,7 +205,7 @@ impl Sidecar {
         if self.running() {
             self.terminate(STOP).await;
         }
-        match Sidecar::spawn(self.binary.clone(), self.config.clone()).await {
+        match Sidecar::spawn(self.launch.clone(), self.config.clone()).await {
             Ok(started) => *self = started,
             Err(exited) => panic!("{exited}"),
         }

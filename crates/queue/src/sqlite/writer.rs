@@ -3,12 +3,12 @@
 mod apply;
 mod gather;
 mod order;
+mod outage;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use aquarium_delivery::{ReplayId, Timestamp, WebhookName};
 use rusqlite::Connection;
@@ -24,12 +24,10 @@ use crate::history::{self, JobFilter, Replay, Replayed};
 use crate::{Accepted, Delivery, Error, Purged, Settlement, Submission};
 use apply::Tables;
 use gather::{Decision, Waiting, decide, expect, receive};
+use outage::Outage;
 
 /// Requests that share one transaction at the most.
 const BATCH: usize = 1_024;
-/// The first wait before a failed file is opened anew; it doubles up to [`LONGEST_REOPEN_INTERVAL`].
-const FIRST_REOPEN_INTERVAL: Duration = Duration::from_millis(100);
-const LONGEST_REOPEN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -151,10 +149,7 @@ pub(super) struct Writer {
     waiting: Received,
     /// How many urgent requests to expect: see [`expect`].
     expected: usize,
-    /// Set from when the storage failed until a commit succeeds.
-    failing: bool,
-    /// How long it is waited before the file is opened anew the next time.
-    interval: Duration,
+    outage: Outage,
 }
 
 /// Requests that were received and not served yet.
@@ -225,19 +220,8 @@ impl Writer {
     ) -> Self {
         let runtime = Handle::try_current().ok();
         let waiting = Received::default();
-        let (expected, failing, interval) = (0, false, FIRST_REOPEN_INTERVAL);
-        Self {
-            options,
-            commands,
-            committed,
-            runtime,
-            checkpoints,
-            additions,
-            waiting,
-            expected,
-            failing,
-            interval,
-        }
+        let (expected, outage) = (0, Outage::none());
+        Self { options, commands, committed, runtime, checkpoints, additions, waiting, expected, outage }
     }
 
     /// Works until every handle has been dropped, then writes the log back and closes the file.
@@ -344,26 +328,26 @@ impl Writer {
     fn reopen(&mut self, failure: &rusqlite::Error) -> Option<Connection> {
         let path = self.options.path.display().to_string();
         self.options.observer.writable(false);
-        if !std::mem::replace(&mut self.failing, true) {
+        if self.outage.failed() {
             error!(%path, error = %failure, "queue: writing failed, nothing is accepted until it works again");
         }
         let mut reason: Arc<str> = failure.to_string().into();
-        let mut retry_at = Instant::now() + self.interval;
+        let mut retry_at = Instant::now() + self.outage.interval();
         loop {
             let now = Instant::now();
             if now >= retry_at {
-                let interval = self.interval;
-                self.interval = (interval * 2).min(LONGEST_REOPEN_INTERVAL);
+                self.outage.retried();
                 match self.open() {
                     Ok(connection) => {
                         self.options.observer.writable(true);
                         return Some(connection);
                     }
                     Err(error) => {
-                        error!(%error, retry_after = ?self.interval, "queue: it could not be opened again");
+                        let interval = self.outage.interval();
+                        error!(%error, retry_after = ?interval, "queue: it could not be opened again");
                         reason = error.to_string().into();
                         // To find that out may have taken long itself.
-                        retry_at = Instant::now() + self.interval;
+                        retry_at = Instant::now() + interval;
                     }
                 }
             }
@@ -381,10 +365,9 @@ impl Writer {
         }
     }
 
-    /// A commit succeeded: if the storage had failed, then it works again.
+    /// A commit succeeded.
     fn recovered(&mut self) {
-        if std::mem::take(&mut self.failing) {
-            self.interval = FIRST_REOPEN_INTERVAL;
+        if self.outage.committed(Instant::now()) {
             info!(path = %self.options.path.display(), "queue: writing works again");
         }
     }

@@ -37,6 +37,8 @@ const CALLS: usize = 5;
 /// The most memory that it may take on top of what it took before the hostile ones were there: the bodies of the events
 /// (32 MiB), and half a MiB for each attempt under way.
 const MOST_MEMORY: u64 = (32 + 32) << 20;
+/// How long it takes at most until the breakers of those that fail have opened, and the first probes are over.
+const BREAKERS: Duration = Duration::from_secs(5);
 /// How long anything may take that is not broken, on a machine that does much else.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -208,20 +210,25 @@ fn configure(authority: &Authority, healthy: &Receiver, all: &[Hostile]) -> Conf
     let mut config = ConfigDirectory::new();
     config.write("ca.pem", authority.pem());
     config.section("egress", "allow = [\"127.0.0.0/8\"]\nroots = { file = \"ca.pem\" }");
-    // They go on misbehaving: no breaker spares them, and they do not run out of attempts.
-    let retry = [r#""1s", "#.repeat(4), r#""2s", "#.repeat(60)].concat();
-    config.section(
-        "delivery",
-        &format!(
-            "timeout = \"1s\"\nconnect_timeout = \"1s\"\nconcurrency = {CONCURRENCY}\nbreaker_failures = 1000000\n\
-             retry = [{retry}]"
-        ),
-    );
+    // They go on misbehaving: no breaker spares them.
+    set_breakers(&mut config, 1_000_000);
     config.webhook("acme", "urban", "healthy", &healthy.url("/"), &["*"], "");
     for hostile in all {
         config.webhook("acme", "wild", hostile.name, &hostile.url, &["*"], "");
     }
     config
+}
+
+/// Configures how deliveries are made, with this many failures until a breaker opens. Nobody runs out of attempts.
+fn set_breakers(config: &mut ConfigDirectory, failures: usize) {
+    let retry = [r#""1s", "#.repeat(4), r#""2s", "#.repeat(60)].concat();
+    config.section(
+        "delivery",
+        &format!(
+            "timeout = \"1s\"\nconnect_timeout = \"1s\"\nconcurrency = {CONCURRENCY}\n\
+             breaker_failures = {failures}\nretry = [{retry}]"
+        ),
+    );
 }
 
 /// Posts events for the healthy webhook one after the other. Each with the time at which that began.
@@ -303,7 +310,7 @@ async fn side_by_side() {
     let authority = Authority::new();
     let healthy = Receiver::start().await;
     let (mut all, behave) = hostile(&authority).await;
-    let config = configure(&authority, &healthy, &all);
+    let mut config = configure(&authority, &healthy, &all);
     let (sidecar, client) = start(&config).await;
 
     let posted = post(&client, "alone").await;
@@ -331,10 +338,14 @@ async fn side_by_side() {
         all.iter().all(misbehaved)
     })
     .await;
-    eprintln!(
-        "{} hostile webhooks beside a healthy one: its p99 is {beside:?}, and {alone:?} without them",
-        all.len()
-    );
+    set_breakers(&mut config, 5);
+    sidecar.wait_for_log("new breaker_failures", LONG).await;
+    sleep(BREAKERS).await;
+    let posted = post(&client, "guarded").await;
+    healthy.wait_for(3 * EVENTS_FOR_HEALTHY, LONG).await;
+    let guarded = p99(&healthy, &posted);
+    eprintln!("a healthy webhook's p99: {alone:?} by itself, {guarded:?} beside {} hostile ones", all.len());
+    eprintln!("and {beside:?} when no breaker spares them any attempt");
     eprintln!("memory: {} KiB, and {} KiB without them", most.memory >> 10, before.memory >> 10);
     eprintln!("sockets: {}, and {} without them", most.sockets, before.sockets);
     assert!(most.memory < before.memory + MOST_MEMORY, "{most:?}, and {before:?} without them");

@@ -2,6 +2,7 @@
 
 mod body;
 mod problem;
+mod request_id;
 mod server;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 pub(crate) use body::{BodyError, check_content_type, read};
 pub(crate) use problem::{Problem, ProblemDetails};
+pub(crate) use request_id::RequestIds;
 pub(crate) use server::{Address, Handler, Listener, serve};
 
 /// An answer whose body is in memory.

@@ -17,8 +17,9 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
-use crate::http::{Answer, BodyError, Handler, Problem, check_content_type, read};
+use crate::http::{Answer, BodyError, Handler, Problem, RequestIds, check_content_type, read};
 use crate::telemetry::Metrics;
 use submit::Drafted;
 pub(crate) use submit::{refused, unavailable};
@@ -40,6 +41,7 @@ pub(crate) struct Ingest<Q> {
     config: watch::Receiver<Arc<Config>>,
     clock: Clock,
     chance: Chance,
+    ids: RequestIds,
     bodies: Budget,
     metrics: Metrics,
 }
@@ -59,7 +61,8 @@ impl<Q: Queue> Ingest<Q> {
         chance: Chance,
         metrics: Metrics,
     ) -> Self {
-        Self { queue, config, clock, chance, bodies: Budget::new(BODIES), metrics }
+        let (ids, bodies) = (RequestIds::new(&chance), Budget::new(BODIES));
+        Self { queue, config, clock, chance, ids, bodies, metrics }
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
@@ -112,12 +115,13 @@ fn organization<'c>(config: &'c Config, target: &Target<'_>) -> Result<&'c Organ
 impl<Q: Queue> Handler for Ingest<Q> {
     async fn handle(&self, request: Request<Incoming>) -> Answer {
         let started = Instant::now();
-        let answer = self.route(request).await.unwrap_or_else(|problem| {
+        let identified = self.ids.identify(&request);
+        let answer = self.route(request).instrument(identified.span()).await;
+        if let Err(problem) = &answer {
             self.metrics.refused(problem.code());
-            problem.answer()
-        });
+        }
         self.metrics.answered(started.elapsed());
-        answer
+        identified.answer(answer)
     }
 }
 

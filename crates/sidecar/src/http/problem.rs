@@ -40,6 +40,9 @@ pub(crate) struct ProblemDetails {
     /// All that is wrong, if it is more than one thing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
+    /// What the request is called: the same as `X-Request-Id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
     #[serde(skip)]
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -57,6 +60,7 @@ impl Problem {
             offset: None,
             line: None,
             errors: Vec::new(),
+            request_id: None,
             headers: Vec::new(),
         }))
     }
@@ -93,6 +97,12 @@ impl Problem {
     /// All that is wrong, a line each.
     pub(crate) fn errors(mut self, errors: Vec<String>) -> Self {
         self.0.errors = errors;
+        self
+    }
+
+    /// What the request is called that it answers.
+    pub(super) fn of_request(mut self, id: &str) -> Self {
+        self.0.request_id = Some(id.to_owned());
         self
     }
 

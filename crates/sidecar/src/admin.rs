@@ -33,7 +33,7 @@ use http::Request;
 use hyper::body::Incoming;
 use tracing::Instrument;
 
-use crate::http::{Answer, Handler, Problem, RequestIds};
+use crate::http::{Answer, Handler, Problem, RequestIds, Room};
 use crate::log::Filter;
 use crate::telemetry::Metrics;
 use api::{Answers, Api, Call};
@@ -57,6 +57,8 @@ pub(crate) struct Parts<Q> {
     pub(crate) clock: Clock,
     pub(crate) chance: Chance,
     pub(crate) metrics: Metrics,
+    /// Of the ingest.
+    pub(crate) room: Room,
     /// Changes what is logged, if the process logs.
     pub(crate) log: Option<Filter>,
 }
@@ -101,7 +103,7 @@ impl<Q: History> Admin<Q> {
     /// # Errors
     /// The API is not what it should be.
     pub(crate) fn new(parts: Parts<Q>) -> anyhow::Result<Self> {
-        let Parts { configuration, queue, control, replays, clock, chance, metrics, log } = parts;
+        let Parts { configuration, queue, control, replays, clock, chance, metrics, room, log } = parts;
         let ids = RequestIds::new(&chance);
         let api = Api {
             configuration,
@@ -111,6 +113,7 @@ impl<Q: History> Admin<Q> {
             clock,
             chance,
             metrics,
+            room,
             log,
             payloads: Budget::new(PAYLOADS),
             tests: test::Tests::default(),
@@ -134,6 +137,10 @@ impl<Q: History> Handler for Admin<Q> {
         let identified = self.ids.identify(&request);
         let answer = self.route(request).instrument(identified.span()).await;
         identified.answer(answer)
+    }
+
+    fn refuse(&self, request: &Request<Incoming>) -> Answer {
+        self.ids.identify(request).answer(Err(Problem::too_many_connections()))
     }
 }
 

@@ -123,6 +123,14 @@ impl<Q: Queue> Handler for Ingest<Q> {
         self.metrics.answered(started.elapsed());
         identified.answer(answer)
     }
+
+    fn turned_away(&self) {
+        self.metrics.refused(Problem::too_many_connections().code());
+    }
+
+    fn refuse(&self, request: &Request<Incoming>) -> Answer {
+        self.ids.identify(request).answer(Err(Problem::too_many_connections()))
+    }
 }
 
 fn target<'a>(path: &'a str, query: Option<&str>) -> Result<Target<'a>, Problem> {

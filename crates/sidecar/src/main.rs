@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod client;
 mod demo;
+mod files;
 mod housekeeping;
 mod http;
 mod ingest;

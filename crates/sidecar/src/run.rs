@@ -18,10 +18,10 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
 use crate::cli;
-use crate::http::{Address, Listener, serve};
+use crate::http::{Address, Listener, Room, serve};
 use crate::ingest::Ingest;
 use crate::telemetry::Metrics;
-use crate::{housekeeping, log, reload, service};
+use crate::{files, housekeeping, log, reload, service};
 
 /// How long the queue may take to write back its log at the end.
 const CLOSE: Duration = Duration::from_secs(20);
@@ -101,7 +101,8 @@ pub(crate) async fn start(
     let (clock, chance) = (Clock::system(), Chance::system());
     let config = &loaded.config;
     let options = reload::egress_options(config).map_err(anyhow::Error::msg)?;
-    let egress = Egress::new(options).context("egress cannot be set up")?;
+    let share = files::share();
+    let egress = Egress::new(options).context("egress cannot be set up")?.keeping_at_most(share.kept);
     let ingest_listener = bind("ingest", &config.ingest.listen).await?;
     let admin_listener = bind("admin", &config.admin.listen).await?;
     let metrics = Metrics::new();
@@ -123,10 +124,11 @@ pub(crate) async fn start(
         config.clone(),
         clock.clone(),
         chance.clone(),
-        Limits::default(),
+        Limits { in_flight: share.attempts, ..Limits::default() },
     )
     .observed_by(Arc::new(metrics.clone()));
     let (replays, waker) = Replays::new(queue.clone(), config.clone(), clock.clone(), chance.clone());
+    let room = Room::new(share.connections);
     let admin_door = Arc::new(Admin::new(admin::Parts {
         configuration: configuration.clone(),
         queue: queue.clone(),
@@ -135,14 +137,16 @@ pub(crate) async fn start(
         clock: clock.clone(),
         chance,
         metrics,
+        room: room.clone(),
         log,
     })?);
     let dispatcher = tokio::spawn(dispatcher.run(stop_sending.clone()));
 
     let (ingest, admin) = (ingest_listener.address()?, admin_listener.address()?);
     let mut doors = JoinSet::new();
-    doors.spawn(serve(ingest_listener, ingest_door, close_doors.clone()));
-    doors.spawn(serve(admin_listener, admin_door, close_doors.clone()));
+    doors.spawn(serve(ingest_listener, ingest_door, room, close_doors.clone()));
+    let room = Room::new(share.connections);
+    doors.spawn(serve(admin_listener, admin_door, room, close_doors.clone()));
     doors.spawn(replays.run(close_doors.clone()));
     doors.spawn(housekeeping::index(queue.clone(), close_doors.clone()));
     doors.spawn(housekeeping::run(queue, config, clock, close_doors.clone()));

@@ -6,7 +6,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::Response;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi as Document, PathItem, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{Content, ContentBuilder, OpenApi as Document, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::api::{Api, Call};
@@ -100,6 +100,9 @@ fn describe(operation: &mut Operation, changes: bool) {
         problems.push((413, "The body has more than 64 KiB"));
         problems.push((415, "The body is not `application/json`"));
     }
+    if !stored {
+        problems.push((503, "All connections are in use; `Retry-After` says when to come back"));
+    }
     let responses = &mut operation.responses.responses;
     for (status, description) in problems {
         responses.entry(status.to_string()).or_insert_with(|| problem(description).into());
@@ -114,13 +117,19 @@ fn describe(operation: &mut Operation, changes: bool) {
     // Those that an operation has of its own are written there as JSON.
     for (_, response) in responses.iter_mut().filter(|(status, _)| status.as_str() >= "400") {
         let RefOr::T(response) = response else { continue };
-        if let Some(content) = response.content.shift_remove("application/json") {
-            response.content.insert(PROBLEM.to_owned(), content);
+        let Some(content) = response.content.shift_remove("application/json") else { continue };
+        // A probe tells what it found, which is no problem in itself.
+        if content != problem_content().into() {
+            response.content.insert("application/json".to_owned(), content);
         }
+        response.content.insert(PROBLEM.to_owned(), problem_content().into());
     }
 }
 
 fn problem(description: &str) -> Response {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    ResponseBuilder::new().description(description).content(PROBLEM, content).build()
+    ResponseBuilder::new().description(description).content(PROBLEM, problem_content()).build()
+}
+
+fn problem_content() -> Content {
+    ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build()
 }

@@ -144,10 +144,34 @@ impl Problem {
             .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
+    /// As many connections as there may be are served.
+    pub(crate) fn too_many_connections() -> Self {
+        let detail = "all connections that this listener serves at once are in use";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", detail)
+            .retry_after(Duration::from_secs(1))
+            .closing()
+    }
+
     /// The body of the answer.
     #[cfg(test)]
     pub(crate) fn answer_text(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.0).unwrap()
+        self.body()
+    }
+
+    fn body(&self) -> Vec<u8> {
+        // It has no maps, whose keys are all that could fail.
+        serde_json::to_vec(&self.0).unwrap_or_default()
+    }
+
+    /// The answer as it goes over a connection on which there is no request.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let (answer, body) = (self.answer(), self.body());
+        let mut bytes =
+            format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", answer.status(), body.len()).into_bytes();
+        for (name, value) in answer.headers() {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        [bytes, b"\r\n".to_vec(), body].concat()
     }
 
     /// The answer to send.

@@ -1,0 +1,94 @@
+//! Sockets that connections come to: TCP, or a unix socket.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use aquarium_config::Listen;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// A socket that connections come to.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// Where a listener really is.
+#[derive(Debug, Clone)]
+pub(crate) enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(f, "http://{address}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Listener {
+    /// Listens. A socket file that nobody listens on any more is replaced; one that is in use is not.
+    pub(crate) async fn bind(listen: &Listen) -> io::Result<Self> {
+        match listen {
+            Listen::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
+            Listen::Unix(path) => {
+                if UnixStream::connect(path).await.is_ok() {
+                    return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens on this socket"));
+                }
+                match std::fs::symlink_metadata(path) {
+                    Ok(found) if is_socket(&found) => std::fs::remove_file(path)?,
+                    Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "this is no socket")),
+                    Err(_) => {}
+                }
+                Ok(Self::Unix(UnixListener::bind(path)?, path.clone()))
+            }
+        }
+    }
+
+    /// Where it is; a port that was left to the system is known now.
+    pub(crate) fn address(&self) -> io::Result<Address> {
+        Ok(match self {
+            Self::Tcp(listener) => Address::Tcp(listener.local_addr()?),
+            Self::Unix(_, path) => Address::Unix(path.clone()),
+        })
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<Stream> {
+        Ok(match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Only slower without.
+                let _ = stream.set_nodelay(true);
+                Stream::Tcp(stream)
+            }
+            Listener::Unix(listener, _) => Stream::Unix(listener.accept().await?.0),
+        })
+    }
+
+    /// Takes no more connections, and takes the file of a unix socket away.
+    pub(super) fn close(self) {
+        if let Listener::Unix(_, path) = &self {
+            // It may have been removed already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn is_socket(metadata: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type())
+}

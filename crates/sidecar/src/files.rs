@@ -65,7 +65,10 @@ pub(crate) fn share() -> Share {
     if current.is_some_and(|current| maximum.is_none_or(|maximum| current < maximum)) {
         match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
             Ok(()) => limit = maximum,
-            Err(error) => warn!(%error, "the limit of open files could not be raised"),
+            Err(error) if current.is_some_and(|current| current < need as u64) => {
+                warn!(%error, "the limit of open files could not be raised");
+            }
+            Err(_) => {}
         }
     }
     let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));

@@ -20,6 +20,7 @@ use crate::admin::{self, Admin};
 use crate::cli;
 use crate::http::{Address, Listener, Room, serve};
 use crate::ingest::Ingest;
+use crate::service::{Passed, Sockets};
 use crate::telemetry::Metrics;
 use crate::{files, housekeeping, log, reload, service};
 
@@ -27,13 +28,19 @@ use crate::{files, housekeeping, log, reload, service};
 const CLOSE: Duration = Duration::from_secs(20);
 
 /// Runs until SIGTERM or SIGINT. A second one ends at once.
-pub(crate) async fn main(arguments: cli::Run) -> anyhow::Result<ExitCode> {
-    let Some(loaded) = configuration(&arguments.config)? else { return Ok(ExitCode::from(cli::BAD_CONFIG)) };
+pub(crate) async fn main(arguments: cli::Run, sockets: Sockets) -> anyhow::Result<ExitCode> {
+    let Some(mut loaded) = configuration(&arguments.config)? else {
+        return Ok(ExitCode::from(cli::BAD_CONFIG));
+    };
     let log = log::start(&arguments.log, arguments.log_format)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hangup = signal(SignalKind::hangup())?;
     let shutdown = CancellationToken::new();
-    let mut running = start(&arguments.config, loaded, Some(log), &shutdown).await?;
+    if let Err(error) = sockets.apply(&mut loaded.config) {
+        cli::failed(&error);
+        return Ok(ExitCode::from(cli::BAD_CONFIG));
+    }
+    let mut running = start(&arguments.config, loaded, sockets, Some(log), &shutdown).await?;
     info!("ready");
     service::ready(&shutdown);
     tokio::select! {
@@ -90,11 +97,12 @@ pub(crate) struct Running {
     stop_sending: CancellationToken,
 }
 
-/// Starts a sidecar with the configuration that was loaded from `directory`, and follows it there. It accepts events when
-/// this returns.
+/// Starts a sidecar with the configuration that was loaded from `directory`, and follows it there. It listens where that says,
+/// unless `sockets` were passed. It accepts events when this returns.
 pub(crate) async fn start(
     directory: &Path,
     loaded: Loaded,
+    sockets: Sockets,
     log: Option<log::Filter>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Running> {
@@ -103,8 +111,8 @@ pub(crate) async fn start(
     let options = reload::egress_options(config).map_err(anyhow::Error::msg)?;
     let share = files::share();
     let egress = Egress::new(options).context("egress cannot be set up")?.keeping_at_most(share.kept);
-    let ingest_listener = bind("ingest", &config.ingest.listen).await?;
-    let admin_listener = bind("admin", &config.admin.listen).await?;
+    let ingest_listener = bind("ingest", &config.ingest.listen, sockets.ingest).await?;
+    let admin_listener = bind("admin", &config.admin.listen, sockets.admin).await?;
     let metrics = Metrics::new();
     let options = sqlite::Options {
         observer: Arc::new(metrics.clone()),
@@ -166,7 +174,14 @@ pub(crate) async fn start(
     })
 }
 
-async fn bind(door: &str, listen: &aquarium_config::Listen) -> anyhow::Result<Listener> {
+async fn bind(
+    door: &str,
+    listen: &aquarium_config::Listen,
+    passed: Option<Passed>,
+) -> anyhow::Result<Listener> {
+    if let Some(passed) = passed {
+        return Listener::adopt(passed).with_context(|| format!("{door}: the socket that was passed"));
+    }
     Listener::bind(listen).await.with_context(|| format!("{door}.listen: cannot listen on {listen}"))
 }
 

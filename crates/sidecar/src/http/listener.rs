@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use aquarium_config::Listen;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::service::Passed;
+
 /// A socket that connections come to.
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix { listener: UnixListener, path: PathBuf, ours: bool },
 }
 
 /// Where a listener really is.
@@ -45,7 +47,26 @@ impl Listener {
                     Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "this is no socket")),
                     Err(_) => {}
                 }
-                Ok(Self::Unix(UnixListener::bind(path)?, path.clone()))
+                Ok(Self::Unix { listener: UnixListener::bind(path)?, path: path.clone(), ours: true })
+            }
+        }
+    }
+
+    /// Listens on a socket that was opened by another process.
+    pub(crate) fn adopt(passed: Passed) -> io::Result<Self> {
+        let address = passed.address()?;
+        match (passed, address) {
+            (Passed::Tcp(listener), _) => {
+                listener.set_nonblocking(true)?;
+                Ok(Self::Tcp(TcpListener::from_std(listener)?))
+            }
+            (Passed::Unix(listener), address) => {
+                listener.set_nonblocking(true)?;
+                let path = match address {
+                    Listen::Unix(path) => path,
+                    Listen::Tcp(_) => PathBuf::new(),
+                };
+                Ok(Self::Unix { listener: UnixListener::from_std(listener)?, path, ours: false })
             }
         }
     }
@@ -54,7 +75,7 @@ impl Listener {
     pub(crate) fn address(&self) -> io::Result<Address> {
         Ok(match self {
             Self::Tcp(listener) => Address::Tcp(listener.local_addr()?),
-            Self::Unix(_, path) => Address::Unix(path.clone()),
+            Self::Unix { path, .. } => Address::Unix(path.clone()),
         })
     }
 }
@@ -76,13 +97,14 @@ impl Listener {
                 let _ = stream.set_nodelay(true);
                 Stream::Tcp(stream)
             }
-            Listener::Unix(listener, _) => Stream::Unix(listener.accept().await?.0),
+            Listener::Unix { listener, .. } => Stream::Unix(listener.accept().await?.0),
         })
     }
 
-    /// Takes no more connections, and takes the file of a unix socket away.
+    /// Takes no more connections, and takes the file of a unix socket away that was made here. A socket that was passed
+    /// stays with who passed it, and so do those who connect to it.
     pub(super) fn close(self) {
-        if let Listener::Unix(_, path) = &self {
+        if let Listener::Unix { path, ours: true, .. } = &self {
             // It may have been removed already.
             let _ = std::fs::remove_file(path);
         }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Request, StatusCode};
@@ -29,6 +30,8 @@ const MAX_HEAD: usize = 32 * 1024;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long requests under way may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a connection may still begin its first request then: it was accepted because that was on its way.
+const FIRST_REQUEST: Duration = Duration::from_millis(100);
 /// How long accepting rests after it failed (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How seldom it is told that accepting failed.
@@ -59,6 +62,7 @@ pub(crate) async fn serve<H: Handler>(
     let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
+            biased;
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
@@ -127,7 +131,9 @@ async fn connection<H: Handler>(
     served: bool,
     shutdown: CancellationToken,
 ) -> hyper::Result<()> {
-    let service = service_fn(move |request| {
+    let asked = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
         let handler = handler.clone();
         async move {
             let answer = if served { handler.handle(request).await } else { handler.refuse(&request) };
@@ -145,6 +151,11 @@ async fn connection<H: Handler>(
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.cancelled() => {
+            if !asked.load(Ordering::Relaxed)
+                && let Ok(ended) = timeout(FIRST_REQUEST, connection.as_mut()).await
+            {
+                return ended;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }

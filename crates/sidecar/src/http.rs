@@ -1,6 +1,7 @@
 //! What both doors and the local receiver share: listening, connections, and answers.
 
 mod body;
+mod code;
 mod listener;
 mod problem;
 mod request_id;
@@ -15,6 +16,7 @@ use http_body_util::Full;
 use serde::Serialize;
 
 pub(crate) use body::{BodyError, check_content_type, read};
+pub(crate) use code::Code;
 pub(crate) use listener::{Address, Listener};
 pub(crate) use problem::{Problem, ProblemDetails};
 pub(crate) use request_id::RequestIds;

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
-use crate::http::{Answer, BodyError, Handler, Problem, RequestIds, check_content_type, read};
+use crate::http::{Answer, BodyError, Code, Handler, Problem, RequestIds, check_content_type, read};
 use crate::telemetry::Metrics;
 use submit::Drafted;
 pub(crate) use submit::{refused, unavailable};
@@ -72,7 +72,7 @@ impl<Q: Queue> Ingest<Q> {
         let announced = announced_length(&parts.headers, limit)?;
         let Ok(_room) = timeout(ROOM_TIMEOUT, self.bodies.reserve(announced.unwrap_or(limit))).await else {
             let detail = "too many bodies are being received at once";
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::Busy, detail);
             return Err(problem.retry_after(Duration::from_secs(1)).closing());
         };
         let body = read(body, limit).await?;
@@ -108,7 +108,7 @@ impl<Q: Queue> Ingest<Q> {
 fn organization<'c>(config: &'c Config, target: &Target<'_>) -> Result<&'c Organization, Problem> {
     config.organization(target.organization).map(|organization| &**organization).ok_or_else(|| {
         let detail = format!("organization {:?} is not configured", target.organization);
-        Problem::new(StatusCode::NOT_FOUND, "unknown-organization", detail)
+        Problem::new(StatusCode::NOT_FOUND, Code::UnknownOrganization, detail)
     })
 }
 
@@ -151,7 +151,7 @@ fn target<'a>(path: &'a str, query: Option<&str>) -> Result<Target<'a>, Problem>
 fn wait(query: &str) -> Result<Option<Duration>, Problem> {
     let mut wait = None;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "invalid-query", detail);
+        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, Code::InvalidQuery, detail);
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if name != "wait" {
             return Err(bad(format!("unknown parameter {name:?}; accepted: wait")));
@@ -178,7 +178,7 @@ fn content_types(batch: bool) -> &'static [&'static str] {
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let bad = |detail| Problem::new(StatusCode::BAD_REQUEST, "invalid-idempotency-key", detail);
+    let bad = |detail| Problem::new(StatusCode::BAD_REQUEST, Code::InvalidIdempotencyKey, detail);
     if values.next().is_some() {
         return Err(bad("there are several Idempotency-Key headers"));
     }

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Answer, json};
+use super::{Answer, Code, json};
 
 /// A refusal: what it is about, in a form for programs and one for people.
 #[derive(Debug, Clone)]
@@ -49,7 +49,8 @@ pub(crate) struct ProblemDetails {
 
 impl Problem {
     /// A problem whose `code` stays the same from one version to the next.
-    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: Code, detail: impl Into<String>) -> Self {
+        let code = code.as_str();
         Self(Box::new(ProblemDetails {
             kind: format!("urn:aquarium:problem:{code}"),
             title: status.canonical_reason().unwrap_or("Error"),
@@ -125,7 +126,7 @@ impl Problem {
     pub(crate) fn no_such_path(path: &str, known: &str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
-            "unknown-path",
+            Code::UnknownPath,
             format!("there is nothing at {path:?}; there is {known}"),
         )
     }
@@ -133,21 +134,21 @@ impl Problem {
     /// The path takes another method.
     pub(crate) fn method(allowed: &'static str) -> Self {
         let detail = format!("this path takes {allowed}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", detail)
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, Code::WrongMethod, detail)
             .header(ALLOW, HeaderValue::from_static(allowed))
     }
 
     /// The token is missing or wrong; which of the two is not said.
     pub(crate) fn unauthorized() -> Self {
         let detail = "this listener wants the header \"Authorization: Bearer <token>\" with its token";
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+        Self::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, detail)
             .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
     /// As many connections as there may be are served.
     pub(crate) fn too_many_connections() -> Self {
         let detail = "all connections that this listener serves at once are in use";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", detail)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyConnections, detail)
             .retry_after(Duration::from_secs(1))
             .closing()
     }

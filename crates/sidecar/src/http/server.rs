@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use super::listener::Stream;
 use super::room::Place;
 use super::stream::Watched;
-use super::{Answer, Listener, Problem, Room};
+use super::{Answer, Code, Listener, Problem, Room};
 
 /// The longest that a request's head may take to arrive; idle connections are closed after it as well.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -167,7 +167,7 @@ async fn connection<H: Handler>(
 /// would be taken for that to the next request.
 async fn too_slow(stream: &mut (impl AsyncWrite + Unpin)) {
     let detail = format!("the head of the request did not arrive within {HEAD_TIMEOUT:?}");
-    let answer = Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail).closing().bytes();
+    let answer = Problem::new(StatusCode::REQUEST_TIMEOUT, Code::TooSlow, detail).closing().bytes();
     let _ = timeout(REFUSAL_TIMEOUT, async {
         stream.write_all(&answer).await?;
         stream.shutdown().await

@@ -96,6 +96,8 @@ async fn with_few_files_it_warns_works_and_turns_away_what_does_not_fit() {
             .ok()
     });
     assert!(counted.is_some_and(|counted| counted >= 300), "{counted:?}");
+    let line = sidecar.wait_for_log("turned away", SOON).await;
+    assert!(line.contains(&format!("listener={}", sidecar.ingest())), "{line}");
     let told = sidecar.logs().iter().filter(|line| line.contains("turned away")).count();
     assert_eq!(told, 1, "it is told once, not for each");
     assert!(

@@ -6,9 +6,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use aquarium_config::Listen;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
 
 use crate::service::Passed;
+
+/// Connections that may wait to be accepted. One that finds no place knocks again after a second (RFC 6298), which a burst of
+/// clients must not come to. The system may allow fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 1_024;
 
 /// A socket that connections come to.
 #[derive(Debug)]
@@ -37,7 +41,13 @@ impl Listener {
     /// Listens. A socket file that nobody listens on any more is replaced; one that is in use is not.
     pub(crate) async fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
-            Listen::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
+            Listen::Tcp(address) => {
+                let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+                // A restart must not wait until the connections of the last process are forgotten.
+                socket.set_reuseaddr(true)?;
+                socket.bind(*address)?;
+                Ok(Self::Tcp(socket.listen(BACKLOG)?))
+            }
             Listen::Unix(path) => {
                 if UnixStream::connect(path).await.is_ok() {
                     return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens on this socket"));
@@ -47,7 +57,10 @@ impl Listener {
                     Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "this is no socket")),
                     Err(_) => {}
                 }
-                Ok(Self::Unix { listener: UnixListener::bind(path)?, path: path.clone(), ours: true })
+                let socket = UnixSocket::new_stream()?;
+                socket.bind(path)?;
+                let listener = socket.listen(BACKLOG)?;
+                Ok(Self::Unix { listener, path: path.clone(), ours: true })
             }
         }
     }

@@ -71,7 +71,7 @@ pub(crate) async fn serve<H: Handler>(
             Ok(stream) => {
                 let place = room.enter();
                 if place.as_ref().is_none_or(|place| !place.served) {
-                    turned_away(&*handler, &room);
+                    turned_away(&*handler, &room, &listener);
                 }
                 let Some(place) = place else { continue };
                 let (handler, shutdown) = (handler.clone(), shutdown.clone());
@@ -99,10 +99,11 @@ pub(crate) async fn serve<H: Handler>(
     }
 }
 
-fn turned_away<H: Handler>(handler: &H, room: &Room) {
+fn turned_away<H: Handler>(handler: &H, room: &Room, listener: &Listener) {
     handler.turned_away();
     if room.is_to_be_told() {
-        warn!(limit = room.limit(), "all connections are in use; further ones are turned away");
+        let address = listener.address().map(|address| address.to_string()).unwrap_or_default();
+        warn!(listener = %address, limit = room.limit(), "all connections are in use; further ones are turned away");
     }
 }
 

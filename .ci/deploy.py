@@ -311,6 +311,19 @@ def unit():
         expect("78" in settings["RestartPreventExitStatus"].split(), f"{path.name}: goes on starting with a bad configuration")
 
 
+def sockets():
+    doors = {}
+    for path in (DEPLOY / "systemd").glob("*.socket"):
+        settings = dict(line.split("=", 1) for line in path.read_text().splitlines() if re.match(r"\w+=", line))
+        door = settings["FileDescriptorName"]
+        expect(path.stem == f"aquarium-sidecar-{door}", f"{path.name}: is for {door}")
+        expect((DEPLOY / "systemd" / settings["Service"]).exists(), f"{path.name}: there is no {settings['Service']}")
+        expect(settings.get("Accept", "no") == "no", f"{path.name}: the sidecar accepts by itself")
+        doors[door] = settings["ListenStream"]
+    defaults = {"ingest": "127.0.0.1:7878", "admin": "127.0.0.1:7879"}
+    expect(doors == defaults, f"sockets are at {doors}, and listeners by default at {defaults}")
+
+
 def main():
     os.umask(0o022)
     out = Path(sys.argv[1])
@@ -320,6 +333,7 @@ def main():
     kubernetes(out)
     context(out)
     unit()
+    sockets()
     for finding in FINDINGS:
         print(f"error: {finding}", file=sys.stderr)
     return 1 if FINDINGS else 0

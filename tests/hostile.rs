@@ -264,6 +264,18 @@ impl Most {
         self.memory = self.memory.max(sidecar.resident_bytes());
         self.sockets = self.sockets.max(sidecar.open_sockets());
     }
+
+    /// Looks again and again until this completes.
+    async fn look_until<T>(&mut self, sidecar: &Sidecar, done: impl Future<Output = T>) -> T {
+        tokio::pin!(done);
+        loop {
+            self.look(sidecar);
+            tokio::select! {
+                done = &mut done => return done,
+                () = sleep(DRIP) => {}
+            }
+        }
+    }
 }
 
 /// An event of the project of the hostile webhooks, with padding of this size.
@@ -321,15 +333,7 @@ async fn side_by_side() {
 
     let bodies = provoke(&client, &all).await;
     let mut most = Most::default();
-    let posting = post(&client, "beside");
-    tokio::pin!(posting);
-    let posted = loop {
-        most.look(&sidecar);
-        tokio::select! {
-            posted = &mut posting => break posted,
-            () = sleep(DRIP) => {}
-        }
-    };
+    let posted = most.look_until(&sidecar, post(&client, "beside")).await;
     healthy.wait_for(2 * EVENTS_FOR_HEALTHY, LONG).await;
     let beside = p99(&healthy, &posted);
     let misbehaved = |hostile: &Hostile| hostile.calls() >= CALLS;

@@ -20,13 +20,13 @@ pub(crate) use opening::Opening;
 
 /// The most idle HTTP/1.1 connections of one origin.
 const MAX_IDLE_PER_ORIGIN: usize = 64;
-/// The most connections that are kept. When there are more, the oldest idle ones are closed.
-const MAX_KEPT: usize = 1024;
-/// How many are closed then, so that it is seldom looked for them.
-const CLOSED_AT_ONCE: usize = MAX_KEPT / 8;
+/// The most connections that are kept, unless it is told to keep fewer. When there are more, the oldest idle ones are closed.
+pub const MAX_KEPT: usize = 1024;
+/// The part of them that is closed then, so that it is seldom looked for them.
+const CLOSED_AT_ONCE: usize = 8;
 
 /// The connections of one way out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pool {
     state: Mutex<State>,
 }
@@ -36,6 +36,8 @@ struct State {
     origins: HashMap<Arc<Origin>, Entry>,
     /// How many connections are in there.
     kept: usize,
+    /// How many there may be.
+    most: usize,
     /// Nothing is kept any more.
     closed: bool,
     sweeper: Option<AbortHandle>,
@@ -108,6 +110,16 @@ impl Waiting {
 }
 
 impl Pool {
+    /// A pool that keeps at most so many connections.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { state: Mutex::new(State { most, ..State::default() }) }
+    }
+
+    /// Keeps at most so many from now on.
+    pub(crate) fn keep_at_most(&self, most: usize) {
+        self.state().most = most;
+    }
+
     /// A connection that is there and open, as far as is known.
     pub(crate) fn take(&self, origin: &Origin, now: Instant) -> Option<Connection> {
         loop {
@@ -215,14 +227,14 @@ impl State {
     /// Takes out the oldest connections that nothing is on, if there are too many.
     fn make_room(&mut self) -> (Vec<Idle>, Vec<Http2>) {
         let (mut http1, mut http2) = (Vec::new(), Vec::new());
-        if self.kept <= MAX_KEPT {
+        if self.kept <= self.most {
             return (http1, http2);
         }
         let mut since: Vec<Instant> = self.origins.values().flat_map(Entry::idle_since).collect();
         if since.is_empty() {
             return (http1, http2);
         }
-        let last = CLOSED_AT_ONCE.min(since.len()) - 1;
+        let last = (self.most / CLOSED_AT_ONCE).clamp(1, since.len()) - 1;
         let newest = *since.select_nth_unstable(last).1;
         for entry in self.origins.values_mut() {
             http1.extend(entry.http1.extract_if(.., |idle| idle.since <= newest));

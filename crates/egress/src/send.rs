@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::answer::Excerpt;
 use crate::attempt::Attempt;
 use crate::connect::{Connector, Progress};
-use crate::pool::{Connection, Found, Pool};
+use crate::pool::{Connection, Found, MAX_KEPT, Pool};
 use crate::resolve::{Resolve, System};
 use crate::tls::Sessions;
 use crate::{Endpoint, Guard, Message, Proxy, Roots, TlsError};
@@ -52,6 +52,8 @@ pub struct Sent {
 pub struct Egress {
     way: Arc<RwLock<Arc<Way>>>,
     resolver: Arc<dyn Resolve>,
+    /// The most connections that are kept.
+    kept: usize,
 }
 
 /// What follows from the options, and the connections that were made with them.
@@ -76,8 +78,17 @@ impl Egress {
     /// # Errors
     /// [`TlsError`], when there is no usable certificate authority.
     pub fn with_resolver(options: Options, resolver: Arc<dyn Resolve>) -> Result<Self, TlsError> {
-        let way = Way::new(options, resolver.clone())?;
-        Ok(Self { way: Arc::new(RwLock::new(Arc::new(way))), resolver })
+        let way = Way::new(options, resolver.clone(), MAX_KEPT)?;
+        Ok(Self { way: Arc::new(RwLock::new(Arc::new(way))), resolver, kept: MAX_KEPT })
+    }
+
+    /// The same, which keeps at most so many connections for the next request instead of [`MAX_KEPT`]: for where only few
+    /// files may be open. Clones that were made before do not keep to it after [`Egress::reconfigure`].
+    #[must_use]
+    pub fn keeping_at_most(mut self, most: usize) -> Self {
+        self.way().pool.keep_at_most(most);
+        self.kept = most;
+        self
     }
 
     /// Changes the options of this way out and of all its clones. What is sent from now on goes over new connections;
@@ -89,7 +100,7 @@ impl Egress {
     /// # Errors
     /// [`TlsError`], when there is no usable certificate authority. Nothing is changed then.
     pub fn reconfigure(&self, options: Options) -> Result<(), TlsError> {
-        let way = Arc::new(Way::new(options, self.resolver.clone())?);
+        let way = Arc::new(Way::new(options, self.resolver.clone(), self.kept)?);
         let previous = {
             let mut current = self.way.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, way)
@@ -139,10 +150,11 @@ impl Egress {
 }
 
 impl Way {
-    fn new(options: Options, resolver: Arc<dyn Resolve>) -> Result<Self, TlsError> {
+    fn new(options: Options, resolver: Arc<dyn Resolve>, kept: usize) -> Result<Self, TlsError> {
         let sessions = Sessions::new(&options.roots)?;
         let Options { guard, proxy, .. } = options;
-        Ok(Self { connector: Connector { guard, resolver, sessions, proxy }, pool: Arc::default() })
+        let pool = Arc::new(Pool::new(kept));
+        Ok(Self { connector: Connector { guard, resolver, sessions, proxy }, pool })
     }
 
     /// A connection, when there is none to take.

@@ -31,8 +31,9 @@ use aquarium_dispatch::{Budget, Chance, Clock, Control, Waker};
 use aquarium_queue::history::History;
 use http::Request;
 use hyper::body::Incoming;
+use tracing::Instrument;
 
-use crate::http::{Answer, Handler, Problem};
+use crate::http::{Answer, Handler, Problem, RequestIds, Room};
 use crate::log::Filter;
 use crate::telemetry::Metrics;
 use api::{Answers, Api, Call};
@@ -43,6 +44,7 @@ use router::{Route, Router, get, post};
 pub(crate) struct Admin<Q> {
     api: Api<Q>,
     router: Router<Answers<Q>>,
+    ids: RequestIds,
 }
 
 /// What the door works with.
@@ -55,6 +57,8 @@ pub(crate) struct Parts<Q> {
     pub(crate) clock: Clock,
     pub(crate) chance: Chance,
     pub(crate) metrics: Metrics,
+    /// Of the ingest.
+    pub(crate) room: Room,
     /// Changes what is logged, if the process logs.
     pub(crate) log: Option<Filter>,
 }
@@ -99,7 +103,8 @@ impl<Q: History> Admin<Q> {
     /// # Errors
     /// The API is not what it should be.
     pub(crate) fn new(parts: Parts<Q>) -> anyhow::Result<Self> {
-        let Parts { configuration, queue, control, replays, clock, chance, metrics, log } = parts;
+        let Parts { configuration, queue, control, replays, clock, chance, metrics, room, log } = parts;
+        let ids = RequestIds::new(&chance);
         let api = Api {
             configuration,
             queue,
@@ -108,12 +113,13 @@ impl<Q: History> Admin<Q> {
             clock,
             chance,
             metrics,
+            room,
             log,
             payloads: Budget::new(PAYLOADS),
             tests: test::Tests::default(),
             document: document::document().to_json()?.into(),
         };
-        Ok(Self { api, router: Router::new(routes())? })
+        Ok(Self { api, router: Router::new(routes())?, ids })
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
@@ -128,7 +134,13 @@ impl<Q: History> Admin<Q> {
 
 impl<Q: History> Handler for Admin<Q> {
     async fn handle(&self, request: Request<Incoming>) -> Answer {
-        self.route(request).await.unwrap_or_else(|problem| problem.answer())
+        let identified = self.ids.identify(&request);
+        let answer = self.route(request).instrument(identified.span()).await;
+        identified.answer(answer)
+    }
+
+    fn refuse(&self, request: &Request<Incoming>) -> Answer {
+        self.ids.identify(request).answer(Err(Problem::too_many_connections()))
     }
 }
 

@@ -75,6 +75,10 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Up to 4,288 files are open at once. The soft limit is raised to the hard one (ulimit -Hn); where that is \
+lower, fewer connections are served and fewer attempts are under way, and the log says so."
+)]
 pub(crate) struct Run {
     /// The directory that holds aquarium.toml
     #[arg(long, value_name = "DIR", default_value = "config", env = "AQUARIUM_CONFIG")]

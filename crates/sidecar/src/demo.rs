@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listen::{Behaviour, Receiver};
 use crate::run::{self, Running};
+use crate::service::Sockets;
 use crate::{cli, client, secret};
 
 /// How long an event may take here.
@@ -28,7 +29,7 @@ pub(crate) async fn main(arguments: cli::Demo) -> anyhow::Result<ExitCode> {
     let mut receiver = Receiver::start(([127, 0, 0, 1], 0).into(), Some(&secret), behaviour).await?;
     let loaded = configuration(directory.path(), &receiver.address.to_string())?;
     let shutdown = CancellationToken::new();
-    let running = run::start(directory.path(), loaded, None, &shutdown).await?;
+    let running = run::start(directory.path(), loaded, Sockets::default(), None, &shutdown).await?;
 
     let mut stdout = anstream::stdout();
     writeln!(stdout, "receiver  {}  (checks X-Aquarium-Secret)", receiver.address)?;

@@ -1,8 +1,13 @@
 //! What both doors and the local receiver share: listening, connections, and answers.
 
 mod body;
+mod code;
+mod listener;
 mod problem;
+mod request_id;
+mod room;
 mod server;
+mod stream;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -11,8 +16,12 @@ use http_body_util::Full;
 use serde::Serialize;
 
 pub(crate) use body::{BodyError, check_content_type, read};
+pub(crate) use code::Code;
+pub(crate) use listener::{Address, Listener};
 pub(crate) use problem::{Problem, ProblemDetails};
-pub(crate) use server::{Address, Handler, Listener, serve};
+pub(crate) use request_id::RequestIds;
+pub(crate) use room::{CONNECTIONS, REFUSED_AT_ONCE, Room};
+pub(crate) use server::{Handler, serve};
 
 /// An answer whose body is in memory.
 pub(crate) type Answer = Response<Full<Bytes>>;

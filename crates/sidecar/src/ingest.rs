@@ -17,8 +17,9 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
-use crate::http::{Answer, BodyError, Handler, Problem, check_content_type, read};
+use crate::http::{Answer, BodyError, Code, Handler, Problem, RequestIds, check_content_type, read};
 use crate::telemetry::{Accepting, Metrics, Tracer};
 use submit::Drafted;
 pub(crate) use submit::{refused, unavailable};
@@ -40,6 +41,7 @@ pub(crate) struct Ingest<Q> {
     config: watch::Receiver<Arc<Config>>,
     clock: Clock,
     chance: Chance,
+    ids: RequestIds,
     bodies: Budget,
     metrics: Metrics,
     tracer: Tracer,
@@ -61,7 +63,8 @@ impl<Q: Queue> Ingest<Q> {
         metrics: Metrics,
         tracer: Tracer,
     ) -> Self {
-        Self { queue, config, clock, chance, bodies: Budget::new(BODIES), metrics, tracer }
+        let (ids, bodies) = (RequestIds::new(&chance), Budget::new(BODIES));
+        Self { queue, config, clock, chance, ids, bodies, metrics, tracer }
     }
 
     async fn route(&self, request: Request<Incoming>, accepting: &mut Accepting) -> Result<Answer, Problem> {
@@ -71,7 +74,7 @@ impl<Q: Queue> Ingest<Q> {
         let announced = announced_length(&parts.headers, limit)?;
         let Ok(_room) = timeout(ROOM_TIMEOUT, self.bodies.reserve(announced.unwrap_or(limit))).await else {
             let detail = "too many bodies are being received at once";
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::Busy, detail);
             return Err(problem.retry_after(Duration::from_secs(1)).closing());
         };
         let body = read(body, limit).await?;
@@ -120,25 +123,33 @@ impl<Q: Queue> Ingest<Q> {
 fn organization<'c>(config: &'c Config, target: &Target<'_>) -> Result<&'c Organization, Problem> {
     config.organization(target.organization).map(|organization| &**organization).ok_or_else(|| {
         let detail = format!("organization {:?} is not configured", target.organization);
-        Problem::new(StatusCode::NOT_FOUND, "unknown-organization", detail)
+        Problem::new(StatusCode::NOT_FOUND, Code::UnknownOrganization, detail)
     })
 }
 
 impl<Q: Queue> Handler for Ingest<Q> {
     async fn handle(&self, request: Request<Incoming>) -> Answer {
         let started = Instant::now();
+        let identified = self.ids.identify(&request);
         let traces = self.config.borrow().traces.clone();
         let mut accepting = self.tracer.accepting(&request, &traces);
-        let mut refusal = None;
-        let answer = self.route(request, &mut accepting).await.unwrap_or_else(|problem| {
-            self.metrics.refused(problem.code());
-            refusal = Some(problem.code());
-            problem.answer()
-        });
-        let took = started.elapsed();
+        let answer = self.route(request, &mut accepting).instrument(identified.span()).await;
+        let refusal = answer.as_ref().err().map(Problem::code);
+        if let Some(code) = refusal {
+            self.metrics.refused(code);
+        }
+        let (took, answer) = (started.elapsed(), identified.answer(answer));
         self.metrics.answered(took);
         self.tracer.accepted(accepting, answer.status(), refusal, took);
         answer
+    }
+
+    fn turned_away(&self) {
+        self.metrics.refused(Problem::too_many_connections().code());
+    }
+
+    fn refuse(&self, request: &Request<Incoming>) -> Answer {
+        self.ids.identify(request).answer(Err(Problem::too_many_connections()))
     }
 }
 
@@ -160,7 +171,7 @@ fn target<'a>(path: &'a str, query: Option<&str>) -> Result<Target<'a>, Problem>
 fn wait(query: &str) -> Result<Option<Duration>, Problem> {
     let mut wait = None;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "invalid-query", detail);
+        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, Code::InvalidQuery, detail);
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if name != "wait" {
             return Err(bad(format!("unknown parameter {name:?}; accepted: wait")));
@@ -187,7 +198,7 @@ fn content_types(batch: bool) -> &'static [&'static str] {
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let bad = |detail| Problem::new(StatusCode::BAD_REQUEST, "invalid-idempotency-key", detail);
+    let bad = |detail| Problem::new(StatusCode::BAD_REQUEST, Code::InvalidIdempotencyKey, detail);
     if values.next().is_some() {
         return Err(bad("there are several Idempotency-Key headers"));
     }

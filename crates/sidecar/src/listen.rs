@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli;
-use crate::http::{Address, Answer, Handler, Listener, read, serve};
+use crate::http::{Address, Answer, CONNECTIONS, Handler, Listener, Room, read, serve};
 
 /// The largest event that is taken, in bytes.
 const MAX_EVENT: usize = 64 * 1024 * 1024;
@@ -92,7 +92,8 @@ impl Receiver {
         let address = listener.address()?;
         let (sender, received) = mpsc::channel(64);
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, Arc::new(Door { verifier, behaviour, sender }), stop.clone()));
+        let door = Arc::new(Door { verifier, behaviour, sender });
+        tokio::spawn(serve(listener, door, Room::new(CONNECTIONS), stop.clone()));
         Ok(Self { address, received, _stop: stop.drop_guard() })
     }
 }

@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod client;
 mod demo;
+mod files;
 mod housekeeping;
 mod http;
 mod ingest;
@@ -27,6 +28,11 @@ use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // It changes the environment, which threads may read.
+    let sockets = match cli.command {
+        Command::Run(_) => service::Sockets::take(),
+        _ => Ok(service::Sockets::default()),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -35,7 +41,7 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match cli.command {
-            Command::Run(arguments) => run::main(arguments).await,
+            Command::Run(arguments) => run::main(arguments, sockets?).await,
             Command::Check(arguments) => check::main(&arguments),
             Command::Secret(command) => secret::main(&command),
             Command::Healthcheck(arguments) => operate::healthcheck(arguments).await,

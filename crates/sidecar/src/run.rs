@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use aquarium_config::reload::Handle;
-use aquarium_config::{Fs, Loaded, load};
+use aquarium_config::{Config, Fs, Loaded, load};
 use aquarium_dispatch::{Chance, Clock, Dispatcher, Limits, Replays};
 use aquarium_egress::Egress;
 use aquarium_queue::{Commits, sqlite};
@@ -18,22 +18,29 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
 use crate::cli;
-use crate::http::{Address, Listener, serve};
+use crate::http::{Address, Listener, Room, serve};
 use crate::ingest::Ingest;
+use crate::service::{Passed, Sockets};
 use crate::telemetry::{Exporting, Metrics, Observer, Tracer};
-use crate::{housekeeping, log, reload, service};
+use crate::{files, housekeeping, log, reload, service};
 
 /// How long the queue may take to write back its log at the end.
 const CLOSE: Duration = Duration::from_secs(20);
 
 /// Runs until SIGTERM or SIGINT. A second one ends at once.
-pub(crate) async fn main(arguments: cli::Run) -> anyhow::Result<ExitCode> {
-    let Some(loaded) = configuration(&arguments.config)? else { return Ok(ExitCode::from(cli::BAD_CONFIG)) };
+pub(crate) async fn main(arguments: cli::Run, sockets: Sockets) -> anyhow::Result<ExitCode> {
+    let Some(mut loaded) = configuration(&arguments.config)? else {
+        return Ok(ExitCode::from(cli::BAD_CONFIG));
+    };
     let log = log::start(&arguments.log, arguments.log_format)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hangup = signal(SignalKind::hangup())?;
     let shutdown = CancellationToken::new();
-    let mut running = start(&arguments.config, loaded, Some(log), &shutdown).await?;
+    if let Err(error) = sockets.apply(&mut loaded.config) {
+        cli::failed(&error);
+        return Ok(ExitCode::from(cli::BAD_CONFIG));
+    }
+    let mut running = start(&arguments.config, loaded, sockets, Some(log), &shutdown).await?;
     info!("ready");
     service::ready(&shutdown);
     tokio::select! {
@@ -91,20 +98,21 @@ pub(crate) struct Running {
     stop_sending: CancellationToken,
 }
 
-/// Starts a sidecar with the configuration that was loaded from `directory`, and follows it there. It accepts events when
-/// this returns.
+/// Starts a sidecar with the configuration that was loaded from `directory`, and follows it there. It listens where that says,
+/// unless `sockets` were passed. It accepts events when this returns.
 pub(crate) async fn start(
     directory: &Path,
     loaded: Loaded,
+    sockets: Sockets,
     log: Option<log::Filter>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Running> {
     let (clock, chance) = (Clock::system(), Chance::system());
     let config = &loaded.config;
     let options = reload::egress_options(config).map_err(anyhow::Error::msg)?;
-    let egress = Egress::new(options).context("egress cannot be set up")?;
-    let ingest_listener = bind("ingest", &config.ingest.listen).await?;
-    let admin_listener = bind("admin", &config.admin.listen).await?;
+    let share = files::share();
+    let egress = Egress::new(options).context("egress cannot be set up")?.keeping_at_most(share.kept);
+    let (ingest_listener, admin_listener) = listeners(config, sockets).await?;
     let metrics = Metrics::new();
     let (queue, commits, threads) = open_queue(&config.queue, &metrics).await?;
 
@@ -128,10 +136,11 @@ pub(crate) async fn start(
         config.clone(),
         clock.clone(),
         chance.clone(),
-        Limits::default(),
+        Limits { in_flight: share.attempts, ..Limits::default() },
     )
     .observed_by(Arc::new(Observer::new(metrics.clone(), tracer)));
     let (replays, waker) = Replays::new(queue.clone(), config.clone(), clock.clone(), chance.clone());
+    let room = Room::new(share.connections);
     let admin_door = Arc::new(Admin::new(admin::Parts {
         configuration: configuration.clone(),
         queue: queue.clone(),
@@ -140,14 +149,16 @@ pub(crate) async fn start(
         clock: clock.clone(),
         chance,
         metrics,
+        room: room.clone(),
         log,
     })?);
     let dispatcher = tokio::spawn(dispatcher.run(stop_sending.clone()));
 
     let (ingest, admin) = (ingest_listener.address()?, admin_listener.address()?);
     let mut doors = JoinSet::new();
-    doors.spawn(serve(ingest_listener, ingest_door, close_doors.clone()));
-    doors.spawn(serve(admin_listener, admin_door, close_doors.clone()));
+    doors.spawn(serve(ingest_listener, ingest_door, room, close_doors.clone()));
+    let room = Room::new(share.connections);
+    doors.spawn(serve(admin_listener, admin_door, room, close_doors.clone()));
     doors.spawn(replays.run(close_doors.clone()));
     doors.spawn(housekeeping::index(queue.clone(), close_doors.clone()));
     doors.spawn(housekeeping::run(queue, config, clock, close_doors.clone()));
@@ -179,7 +190,20 @@ async fn open_queue(
     Ok(tokio::task::spawn_blocking(move || sqlite::open(&options)).await??)
 }
 
-async fn bind(door: &str, listen: &aquarium_config::Listen) -> anyhow::Result<Listener> {
+/// Where events come in, and where operators ask.
+async fn listeners(config: &Config, sockets: Sockets) -> anyhow::Result<(Listener, Listener)> {
+    let ingest = bind("ingest", &config.ingest.listen, sockets.ingest).await?;
+    Ok((ingest, bind("admin", &config.admin.listen, sockets.admin).await?))
+}
+
+async fn bind(
+    door: &str,
+    listen: &aquarium_config::Listen,
+    passed: Option<Passed>,
+) -> anyhow::Result<Listener> {
+    if let Some(passed) = passed {
+        return Listener::adopt(passed).with_context(|| format!("{door}: the socket that was passed"));
+    }
     Listener::bind(listen).await.with_context(|| format!("{door}.listen: cannot listen on {listen}"))
 }
 

@@ -1,8 +1,12 @@
-//! What a service manager is told: systemd's notifications (`sd_notify(3)`). Without one, nothing is.
+//! What a service manager is told: systemd's notifications (`sd_notify(3)`); and what it passes on. Without one, nothing is.
+
+mod sockets;
 
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+pub(crate) use sockets::{Passed, Sockets};
 
 /// The sidecar accepts events. If the service manager watches over it, then it hears from it until `shutdown`: as long as
 /// the runtime turns.

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use super::fields::Fields;
 use super::router::Captured;
 use super::test::Tests;
-use crate::http::{Answer, Problem};
+use crate::http::{Answer, Problem, Room};
 use crate::log::Filter;
 use crate::telemetry::Metrics;
 
@@ -29,6 +29,8 @@ pub(super) struct Api<Q> {
     pub(super) clock: Clock,
     pub(super) chance: Chance,
     pub(super) metrics: Metrics,
+    /// Of the ingest.
+    pub(super) room: Room,
     /// Changes what is logged, if the process logs.
     pub(super) log: Option<Filter>,
     /// Bytes of payloads that are being answered with.

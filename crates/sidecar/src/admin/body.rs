@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::fields::Fields;
-use crate::http::{Problem, check_content_type, read};
+use crate::http::{Code, Problem, check_content_type, read};
 
 /// The most that a body may have, in bytes.
 const MAX: usize = 64 * 1024;
@@ -21,7 +21,7 @@ pub(super) async fn json(head: &Parts, body: Incoming) -> Result<Option<Value>, 
     check_content_type(&head.headers, &["application/json"])?;
     serde_json::from_slice(&body).map_err(|error| {
         let detail = format!("the body is not JSON: {error}");
-        Problem::new(StatusCode::BAD_REQUEST, "malformed-json", detail)
+        Problem::new(StatusCode::BAD_REQUEST, Code::MalformedJson, detail)
     })
 }
 

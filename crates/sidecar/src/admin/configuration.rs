@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::api::{Api, Call};
-use crate::http::{Answer, Problem, ProblemDetails, json};
+use crate::http::{Answer, Code, Problem, ProblemDetails, json};
 
 /// What is in force, and what is wrong.
 #[derive(Debug, Serialize, ToSchema)]
@@ -100,11 +100,11 @@ fn refused(refused: Refused) -> Problem {
     let detail = refused.to_string();
     match refused {
         Refused::Rejected(rejected) => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-config", detail)
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, Code::InvalidConfig, detail)
                 .errors(rejected.errors.clone())
         }
         Refused::Busy | Refused::Stopped | Refused::TimedOut(_) => {
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "reload-unavailable", detail);
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::ReloadUnavailable, detail);
             problem.retry_after(Duration::from_secs(1))
         }
     }

@@ -15,7 +15,7 @@ use super::held::Status;
 use super::paging::{self, Ordering, Paging, Question, fill};
 use super::shape::{Attempt, Count, Delivery};
 use super::{body, names};
-use crate::http::{Answer, Problem, ProblemDetails, json};
+use crate::http::{Answer, Code, Problem, ProblemDetails, json};
 use crate::ingest::unavailable;
 
 /// A page of deliveries.
@@ -184,5 +184,5 @@ async fn find<Q: History>(api: &Api<Q>, id: &str) -> Result<DeliverySummary, Pro
 
 fn unknown(id: &str) -> Problem {
     let detail = format!("there is no delivery {:?}, or no longer", super::word::clip(id));
-    Problem::new(StatusCode::NOT_FOUND, "unknown-delivery", detail).about("id")
+    Problem::new(StatusCode::NOT_FOUND, Code::UnknownDelivery, detail).about("id")
 }

@@ -1,10 +1,12 @@
 //! The OpenAPI document, generated from the code.
 
 use http::{HeaderValue, StatusCode};
+use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::Response;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi as Document, PathItem, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{Content, ContentBuilder, OpenApi as Document, PathItem, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::api::{Api, Call};
@@ -16,7 +18,7 @@ use crate::http::{Answer, Problem, ProblemDetails, with_body};
 #[openapi(
     info(
         title = "aquarium-sidecar",
-        description = "Health, configuration, history and control of a sidecar, at the address of `[admin]`.",
+        description = "Health, configuration, history and control of a sidecar, at the address of `[admin]`. Every answer has an `X-Request-Id`: that of the request, if it has up to 128 letters, digits and `-_.~:+/=@`, else a new one.",
         license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT"),
     ),
     servers((url = "/", description = "The address of [admin] in aquarium.toml")),
@@ -98,20 +100,36 @@ fn describe(operation: &mut Operation, changes: bool) {
         problems.push((413, "The body has more than 64 KiB"));
         problems.push((415, "The body is not `application/json`"));
     }
+    if !stored {
+        problems.push((503, "All connections are in use; `Retry-After` says when to come back"));
+    }
     let responses = &mut operation.responses.responses;
     for (status, description) in problems {
         responses.entry(status.to_string()).or_insert_with(|| problem(description).into());
     }
+    for response in responses.values_mut() {
+        let RefOr::T(response) = response else { continue };
+        let id = ObjectBuilder::new().schema_type(Type::String);
+        let header =
+            HeaderBuilder::new().schema(Some(id)).description(Some("What the request is called")).build();
+        response.headers.insert("X-Request-Id".to_owned(), header.into());
+    }
     // Those that an operation has of its own are written there as JSON.
     for (_, response) in responses.iter_mut().filter(|(status, _)| status.as_str() >= "400") {
         let RefOr::T(response) = response else { continue };
-        if let Some(content) = response.content.shift_remove("application/json") {
-            response.content.insert(PROBLEM.to_owned(), content);
+        let Some(content) = response.content.shift_remove("application/json") else { continue };
+        // A probe tells what it found, which is no problem in itself.
+        if content != problem_content().into() {
+            response.content.insert("application/json".to_owned(), content);
         }
+        response.content.insert(PROBLEM.to_owned(), problem_content().into());
     }
 }
 
 fn problem(description: &str) -> Response {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    ResponseBuilder::new().description(description).content(PROBLEM, content).build()
+    ResponseBuilder::new().description(description).content(PROBLEM, problem_content()).build()
+}
+
+fn problem_content() -> Content {
+    ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build()
 }

@@ -17,7 +17,7 @@ use super::filter::Wanted;
 use super::names;
 use super::paging::{self, Ordering, Paging, Question, fill};
 use super::shape::{Delivery, Event};
-use crate::http::{Answer, Problem, ProblemDetails, json, with_body};
+use crate::http::{Answer, Code, Problem, ProblemDetails, json, with_body};
 use crate::ingest::unavailable;
 
 /// The longest that a request waits for room for a payload.
@@ -145,7 +145,7 @@ pub(super) async fn payload<Q: History>(api: &Api<Q>, call: Call) -> Result<Answ
     let event = find(api, call.path.get("id")).await?;
     let Ok(room) = timeout(ROOM, api.payloads.reserve(event.size)).await else {
         let detail = "too many payloads are being read at once";
-        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::Busy, detail);
         return Err(problem.retry_after(Duration::from_secs(1)));
     };
     let payload = api.queue.payload(event.key).await.map_err(unavailable)?;
@@ -173,5 +173,5 @@ async fn find<Q: History>(api: &Api<Q>, id: &str) -> Result<EventSummary, Proble
 
 fn unknown(id: &str) -> Problem {
     let detail = format!("there is no event {:?}, or no longer", super::word::clip(id));
-    Problem::new(StatusCode::NOT_FOUND, "unknown-event", detail).about("id")
+    Problem::new(StatusCode::NOT_FOUND, Code::UnknownEvent, detail).about("id")
 }

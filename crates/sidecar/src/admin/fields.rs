@@ -13,7 +13,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema};
 
 use super::word::{clip, suggestion_and};
-use crate::http::Problem;
+use crate::http::{Code, Problem};
 
 /// Values by name.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Fields {
         let Value::Object(values) = value else {
             let detail =
                 format!("{}: an object is expected", if pointer.is_empty() { "the body" } else { pointer });
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-body", detail).about(pointer));
+            return Err(Problem::new(StatusCode::BAD_REQUEST, Code::InvalidBody, detail).about(pointer));
         };
         let known = match S::schema() {
             RefOr::T(Schema::Object(object)) => object.properties.keys().cloned().collect(),
@@ -62,8 +62,8 @@ impl Fields {
             return Ok(());
         }
         let (code, what) = match self.object {
-            None => ("unknown-parameter", "parameter"),
-            Some(_) => ("unknown-field", "field"),
+            None => (Code::UnknownParameter, "parameter"),
+            Some(_) => (Code::UnknownField, "field"),
         };
         let accepted = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let rest = suggestion_and(name, known.iter().map(String::as_str), &format!("accepted: {accepted}"));
@@ -80,7 +80,7 @@ impl Fields {
 
     /// Something is wrong with the value of this name.
     pub(super) fn wrong(&self, name: &str, why: impl Display) -> Problem {
-        let code = if self.object.is_some() { "invalid-body" } else { "invalid-query" };
+        let code = if self.object.is_some() { Code::InvalidBody } else { Code::InvalidQuery };
         let place = self.place(name);
         Problem::new(StatusCode::BAD_REQUEST, code, format!("{place}: {why}")).about(place)
     }

@@ -4,7 +4,7 @@ use aquarium_config::Admin;
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use crate::http::Problem;
+use crate::http::{Code, Problem};
 use crate::ingest::check_token;
 
 /// Checks `Host`, `Origin` and the token, in this order. Probes carry no token.
@@ -12,7 +12,7 @@ pub(super) fn check(admin: &Admin, method: &Method, headers: &HeaderMap, probe: 
     // Only a local listener is reached under local names: anything else is a rebound name in somebody's browser.
     if admin.listen.is_local() && admin.token.is_none() && !names_this_machine(headers) {
         let detail = "the Host header does not name this machine";
-        return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign-host", detail));
+        return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, Code::ForeignHost, detail));
     }
     if !method.is_safe() {
         check_origin(headers)?;
@@ -30,7 +30,7 @@ fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
         Some(authority) if Some(authority) == own => Ok(()),
         _ => {
             let detail = "the Origin header names another site";
-            Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", detail))
+            Err(Problem::new(StatusCode::FORBIDDEN, Code::ForeignOrigin, detail))
         }
     }
 }

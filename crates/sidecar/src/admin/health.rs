@@ -64,7 +64,11 @@ pub(super) async fn readyz<Q>(api: &Api<Q>, _: Call) -> Result<Answer, Problem> 
     let full = (size >= most).then(|| {
         format!("{size} of {most} bytes are in use; it takes events again when some were delivered and are past their retention, or with a larger queue.max_size")
     });
-    let checks = vec![Check::new("queue", unwritable), Check::new("room", full)];
+    let crowded = api.room.is_full().then(|| {
+        format!("all {} connections that the ingest serves at once are in use, and others are turned away; it takes them again by itself when some are closed, which idle ones are after 30 s", api.room.limit())
+    });
+    let checks =
+        vec![Check::new("queue", unwritable), Check::new("room", full), Check::new("connections", crowded)];
     let ready = checks.iter().all(|check| check.ok);
     let (code, status) = match ready {
         true => (StatusCode::OK, "ok"),

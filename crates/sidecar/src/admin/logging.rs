@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::api::{Api, Call};
 use super::body;
 use super::fields::Fields;
-use crate::http::{Answer, Problem, ProblemDetails, json};
+use crate::http::{Answer, Code, Problem, ProblemDetails, json};
 
 /// What is logged.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,5 +51,5 @@ pub(super) async fn set<Q>(api: &Api<Q>, call: Call) -> Result<Answer, Problem> 
 }
 
 fn silent() -> Problem {
-    Problem::new(StatusCode::CONFLICT, "not-logging", "this process does not log by itself")
+    Problem::new(StatusCode::CONFLICT, Code::NotLogging, "this process does not log by itself")
 }

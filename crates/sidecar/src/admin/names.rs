@@ -8,7 +8,7 @@ use aquarium_queue::history::{Filter, History, Select};
 use http::StatusCode;
 
 use super::word::{clip, suggestion};
-use crate::http::Problem;
+use crate::http::{Code, Problem};
 use crate::ingest::unavailable;
 
 /// The most names that are compared for a suggestion.
@@ -25,23 +25,23 @@ pub(super) fn webhook(config: &Config, name: &str) -> Result<WebhookName, Proble
 /// There is no webhook of this name.
 pub(super) fn unknown_webhook(config: &Config, name: &str) -> Problem {
     let names = config.webhooks().map(|webhook| webhook.name.as_str()).take(CANDIDATES);
-    unknown("webhook", "unknown-webhook", "webhook", name, names)
+    unknown("webhook", Code::UnknownWebhook, "webhook", name, names)
 }
 
 /// There is no organization of this name.
 pub(super) fn unknown_organization(config: &Config, name: &str) -> Problem {
     let names = config.organizations.keys().map(|name| &**name).take(CANDIDATES);
-    unknown("organization", "unknown-organization", "organization", name, names)
+    unknown("organization", Code::UnknownOrganization, "organization", name, names)
 }
 
 /// There is no event type of this name.
 pub(super) fn unknown_type(config: &Config, name: &str) -> Problem {
-    unknown("event type", "unknown-event-type", "event_type", name, config.types.names())
+    unknown("event type", Code::UnknownEventType, "event_type", name, config.types.names())
 }
 
 fn unknown<'a>(
     what: &str,
-    code: &'static str,
+    code: Code,
     field: &str,
     name: &str,
     known: impl Iterator<Item = &'a str>,
@@ -74,7 +74,7 @@ pub(super) async fn check<Q: History>(queue: &Q, config: &Config, filter: &Filte
                 .await?
         {
             let names = projects.into_iter().take(CANDIDATES);
-            return Err(unknown("project", "unknown-project", "project", name, names));
+            return Err(unknown("project", Code::UnknownProject, "project", name, names));
         }
     }
     if let Some(name) = &filter.kind

@@ -17,7 +17,7 @@ use super::api::{Api, Call};
 use super::fields::Fields;
 use super::filter::Wanted;
 use super::{body, names, time};
-use crate::http::{Answer, Problem, ProblemDetails, json};
+use crate::http::{Answer, Code, Problem, ProblemDetails, json};
 use crate::ingest::unavailable;
 
 /// The most replays that are listed.
@@ -218,7 +218,7 @@ fn parsed(id: &str) -> Result<ReplayId, Problem> {
 
 fn unknown(id: &str) -> Problem {
     let detail = format!("there is no replay {:?}, or no longer", super::word::clip(id));
-    Problem::new(StatusCode::NOT_FOUND, "unknown-replay", detail).about("id")
+    Problem::new(StatusCode::NOT_FOUND, Code::UnknownReplay, detail).about("id")
 }
 
 /// The one of these fields that a body has: `filter`, `missed` or `everything`.
@@ -246,13 +246,13 @@ fn read(value: Value, config: &Config) -> Result<JobFilter, Problem> {
         (None, Some(missed), None) => read_missed(missed, config).map(JobFilter::Missed),
         (None, None, Some(true)) => Ok(JobFilter::Deliveries(Filter::default())),
         (None, None, Some(false)) => Err(everything("/everything")),
-        _ => Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-body", CHOICE).about("")),
+        _ => Err(Problem::new(StatusCode::BAD_REQUEST, Code::InvalidBody, CHOICE).about("")),
     }
 }
 
 fn everything(pointer: &str) -> Problem {
     let detail = "that would send everything again: narrow it down, or say {\"everything\": true}";
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "replay-of-everything", detail).about(pointer)
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, Code::ReplayOfEverything, detail).about(pointer)
 }
 
 fn read_missed(value: Value, config: &Config) -> Result<Missed, Problem> {

@@ -5,7 +5,7 @@ use matchit::InsertError;
 use percent_encoding::percent_decode_str;
 
 use super::word::{clip, suggestion_and};
-use crate::http::Problem;
+use crate::http::{Code, Problem};
 
 /// What answers at which paths. `HEAD` is answered as `GET` is.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl<T> Router<T> {
     fn unknown(&self, path: &str) -> Problem {
         let rest = suggestion_and(path, self.known.iter().copied(), "see /v1/openapi.json");
         let detail = format!("there is nothing at {:?}{rest}", clip(path));
-        Problem::new(StatusCode::NOT_FOUND, "unknown-path", detail)
+        Problem::new(StatusCode::NOT_FOUND, Code::UnknownPath, detail)
     }
 }
 

@@ -23,7 +23,7 @@ use super::held::Status;
 use super::shape::{PhasesMs, excerpt, milliseconds, told};
 use super::webhooks::{self, WebhookPath};
 use super::{body, names};
-use crate::http::{Answer, Problem, ProblemDetails, json};
+use crate::http::{Answer, Code, Problem, ProblemDetails, json};
 use crate::ingest::{refused, unavailable};
 use crate::telemetry::incoming;
 
@@ -125,9 +125,9 @@ pub(super) async fn test<Q: History>(api: &Api<Q>, call: Call) -> Result<Answer,
     let webhook = config.webhook(&name).filter(|_| found.status == Status::Active);
     let Some(webhook) = webhook else {
         let code = match found.status {
-            Status::Inactive => "webhook-inactive",
-            Status::Suspended => "webhook-suspended",
-            Status::Active | Status::Removed => "webhook-removed",
+            Status::Inactive => Code::WebhookInactive,
+            Status::Suspended => Code::WebhookSuspended,
+            Status::Active | Status::Removed => Code::WebhookRemoved,
         };
         let because = found.held_because.unwrap_or_else(|| "it was removed just now".to_owned());
         return Err(Problem::new(
@@ -254,7 +254,7 @@ impl Tests {
         if of_webhook >= EACH || tests.values().sum::<usize>() >= ALL {
             let detail =
                 format!("too many tests are under way: at most {EACH} to one webhook, and {ALL} in all");
-            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-tests", detail);
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyTests, detail);
             return Err(problem.retry_after(Duration::from_secs(1)));
         }
         tests.insert(webhook.clone(), of_webhook + 1);

@@ -18,7 +18,7 @@ use super::paging::{PATIENCE, Paging, Question};
 use super::router::Captured;
 use super::shape::{Count, text};
 use super::{body, names};
-use crate::http::{Answer, Problem, ProblemDetails, json};
+use crate::http::{Answer, Code, Problem, ProblemDetails, json};
 use crate::ingest::unavailable;
 
 /// How far the deliveries of one webhook are counted.
@@ -234,7 +234,7 @@ pub(super) async fn resume<Q: History>(api: &Api<Q>, call: Call) -> Result<Answe
         let because = before.held_because.filter(|_| before.status != Status::Suspended);
         let because = because.map(|because| format!("; {because}")).unwrap_or_default();
         let detail = format!("{name} is not suspended{because}");
-        return Err(Problem::new(StatusCode::CONFLICT, "not-suspended", detail));
+        return Err(Problem::new(StatusCode::CONFLICT, Code::NotSuspended, detail));
     }
     Ok(json(StatusCode::OK, &find(api, &name).await?))
 }

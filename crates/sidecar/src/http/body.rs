@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use super::Problem;
+use super::{Code, Problem};
 
 /// The longest that a request's body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,9 +28,9 @@ pub(crate) enum BodyError {
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         let (status, code) = match &error {
-            BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
-            BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too-slow"),
-            BodyError::Broken(_) => (StatusCode::BAD_REQUEST, "broken-body"),
+            BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge),
+            BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, Code::TooSlow),
+            BodyError::Broken(_) => (StatusCode::BAD_REQUEST, Code::BrokenBody),
         };
         Problem::new(status, code, error.to_string()).closing()
     }
@@ -63,5 +63,5 @@ pub(crate) fn check_content_type(headers: &HeaderMap, accepted: &[&str]) -> Resu
         format!("Content-Type {:?}", String::from_utf8_lossy(found))
     });
     let detail = format!("found {found}; accepted: {}", accepted.join(", "));
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong-content-type", detail))
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::WrongContentType, detail))
 }

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Answer, json};
+use super::{Answer, Code, json};
 
 /// A refusal: what it is about, in a form for programs and one for people.
 #[derive(Debug, Clone)]
@@ -40,13 +40,17 @@ pub(crate) struct ProblemDetails {
     /// All that is wrong, if it is more than one thing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
+    /// What the request is called: the same as `X-Request-Id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
     #[serde(skip)]
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     /// A problem whose `code` stays the same from one version to the next.
-    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: Code, detail: impl Into<String>) -> Self {
+        let code = code.as_str();
         Self(Box::new(ProblemDetails {
             kind: format!("urn:aquarium:problem:{code}"),
             title: status.canonical_reason().unwrap_or("Error"),
@@ -57,6 +61,7 @@ impl Problem {
             offset: None,
             line: None,
             errors: Vec::new(),
+            request_id: None,
             headers: Vec::new(),
         }))
     }
@@ -96,6 +101,12 @@ impl Problem {
         self
     }
 
+    /// What the request is called that it answers.
+    pub(super) fn of_request(mut self, id: &str) -> Self {
+        self.0.request_id = Some(id.to_owned());
+        self
+    }
+
     /// It passes: worth another try after this.
     pub(crate) fn retry_after(self, wait: Duration) -> Self {
         self.header(RETRY_AFTER, wait.as_secs().max(1).into())
@@ -115,7 +126,7 @@ impl Problem {
     pub(crate) fn no_such_path(path: &str, known: &str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
-            "unknown-path",
+            Code::UnknownPath,
             format!("there is nothing at {path:?}; there is {known}"),
         )
     }
@@ -123,21 +134,45 @@ impl Problem {
     /// The path takes another method.
     pub(crate) fn method(allowed: &'static str) -> Self {
         let detail = format!("this path takes {allowed}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", detail)
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, Code::WrongMethod, detail)
             .header(ALLOW, HeaderValue::from_static(allowed))
     }
 
     /// The token is missing or wrong; which of the two is not said.
     pub(crate) fn unauthorized() -> Self {
         let detail = "this listener wants the header \"Authorization: Bearer <token>\" with its token";
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+        Self::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, detail)
             .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// As many connections as there may be are served.
+    pub(crate) fn too_many_connections() -> Self {
+        let detail = "all connections that this listener serves at once are in use";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyConnections, detail)
+            .retry_after(Duration::from_secs(1))
+            .closing()
     }
 
     /// The body of the answer.
     #[cfg(test)]
     pub(crate) fn answer_text(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.0).unwrap()
+        self.body()
+    }
+
+    fn body(&self) -> Vec<u8> {
+        // It has no maps, whose keys are all that could fail.
+        serde_json::to_vec(&self.0).unwrap_or_default()
+    }
+
+    /// The answer as it goes over a connection on which there is no request.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let (answer, body) = (self.answer(), self.body());
+        let mut bytes =
+            format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", answer.status(), body.len()).into_bytes();
+        for (name, value) in answer.headers() {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        [bytes, b"\r\n".to_vec(), body].concat()
     }
 
     /// The answer to send.

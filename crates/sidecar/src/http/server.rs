@@ -1,184 +1,244 @@
-//! Listening on TCP or a unix socket, and serving HTTP/1.1 on what connects.
+//! Serving HTTP/1.1 on what connects.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aquarium_config::Listen;
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::Answer;
+use super::listener::Stream;
+use super::room::Place;
+use super::stream::Watched;
+use super::{Answer, Code, Listener, Problem, Room};
 
-/// Connections that one listener serves at once; further ones wait to be accepted.
-const CONNECTIONS: usize = 1_024;
 /// The longest that a request's head may take to arrive; idle connections are closed after it as well.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most that a request's head may take, in bytes.
+/// The most that a request's head may take, in bytes. It has at most 100 headers, which is hyper's limit.
 const MAX_HEAD: usize = 32 * 1024;
+/// The longest that it may take to tell a connection that it is not served.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long requests under way may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a connection may still begin its first request then: it was accepted because that was on its way.
+const FIRST_REQUEST: Duration = Duration::from_millis(100);
 /// How long accepting rests after it failed (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How seldom it is told that accepting failed.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// Answers requests.
 pub(crate) trait Handler: Send + Sync + 'static {
     /// Answers one request.
     fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Answer> + Send;
-}
 
-/// A socket that connections come to.
-#[derive(Debug)]
-pub(crate) enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
-}
+    /// A connection is turned away: as many as there may be are served.
+    fn turned_away(&self) {}
 
-/// Where a listener really is.
-#[derive(Debug, Clone)]
-pub(crate) enum Address {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Tcp(address) => write!(f, "http://{address}"),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
+    /// Answers the request of such a connection.
+    fn refuse(&self, _: &Request<Incoming>) -> Answer {
+        Problem::too_many_connections().answer()
     }
 }
 
-impl Listener {
-    /// Listens. A socket file that nobody listens on any more is replaced; one that is in use is not.
-    pub(crate) async fn bind(listen: &Listen) -> io::Result<Self> {
-        match listen {
-            Listen::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
-            Listen::Unix(path) => {
-                if UnixStream::connect(path).await.is_ok() {
-                    return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens on this socket"));
-                }
-                match std::fs::symlink_metadata(path) {
-                    Ok(found) if is_socket(&found) => std::fs::remove_file(path)?,
-                    Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "this is no socket")),
-                    Err(_) => {}
-                }
-                Ok(Self::Unix(UnixListener::bind(path)?, path.clone()))
-            }
-        }
-    }
-
-    /// Where it is; a port that was left to the system is known now.
-    pub(crate) fn address(&self) -> io::Result<Address> {
-        Ok(match self {
-            Self::Tcp(listener) => Address::Tcp(listener.local_addr()?),
-            Self::Unix(_, path) => Address::Unix(path.clone()),
-        })
-    }
-}
-
-fn is_socket(metadata: &std::fs::Metadata) -> bool {
-    std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type())
-}
-
-/// Serves until `shutdown`, then lets requests under way end.
-pub(crate) async fn serve<H: Handler>(listener: Listener, handler: Arc<H>, shutdown: CancellationToken) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+/// Serves until `shutdown`, as many connections at once as there is room for; then lets requests under way end.
+pub(crate) async fn serve<H: Handler>(
+    listener: Listener,
+    handler: Arc<H>,
+    room: Room,
+    shutdown: CancellationToken,
+) {
     let mut connections = JoinSet::new();
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
+            biased;
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, permit)) => {
+            Ok(stream) => {
+                let place = room.enter();
+                if place.as_ref().is_none_or(|place| !place.served) {
+                    turned_away(&*handler, &room, &listener);
+                }
+                let Some(place) = place else { continue };
                 let (handler, shutdown) = (handler.clone(), shutdown.clone());
                 connections.spawn(async move {
                     match stream {
-                        Stream::Tcp(stream) => connection(stream, handler, shutdown).await,
-                        Stream::Unix(stream) => connection(stream, handler, shutdown).await,
+                        Stream::Tcp(stream) => placed(stream, handler, place, shutdown).await,
+                        Stream::Unix(stream) => placed(stream, handler, place, shutdown).await,
                     }
-                    drop(permit);
                 });
             }
             Err(error) => {
-                warn!(%error, "a connection could not be accepted");
+                if told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN) {
+                    told = Some(Instant::now());
+                    warn!(%error, "a connection could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    if let Listener::Unix(_, path) = &listener {
-        // It may have been removed already.
-        let _ = std::fs::remove_file(path);
-    }
-    drop(listener);
+    listener.close();
     let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+    if timeout(DRAIN, drained).await.is_err() {
         warn!(connections = connections.len(), "requests were cut off");
         connections.shutdown().await;
     }
 }
 
-enum Stream {
-    Tcp(tokio::net::TcpStream),
-    Unix(UnixStream),
+fn turned_away<H: Handler>(handler: &H, room: &Room, listener: &Listener) {
+    handler.turned_away();
+    if room.is_to_be_told() {
+        let address = listener.address().map(|address| address.to_string()).unwrap_or_default();
+        warn!(listener = %address, limit = room.limit(), "all connections are in use; further ones are turned away");
+    }
 }
 
-async fn accept(
-    listener: &Listener,
-    room: &Arc<Semaphore>,
-) -> io::Result<(Stream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let stream = match listener {
-        Listener::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            Stream::Tcp(stream)
+/// Serves a connection, or tells it that it is not served, and gives its place back.
+async fn placed<H: Handler>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    handler: Arc<H>,
+    place: Place,
+    shutdown: CancellationToken,
+) {
+    let mut stream = Watched::new(stream);
+    if place.served {
+        let ended = connection(&mut stream, handler, true, shutdown).await;
+        if ended.is_err_and(|error| error.is_timeout()) && stream.has_begun() {
+            too_slow(&mut stream).await;
         }
-        Listener::Unix(listener, _) => Stream::Unix(listener.accept().await?.0),
-    };
-    Ok((stream, permit))
+    } else {
+        // Who asks for nothing in this time is told nothing.
+        let _ = timeout(REFUSAL_TIMEOUT, connection(&mut stream, handler, false, shutdown)).await;
+    }
 }
 
 async fn connection<H: Handler>(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin + Send),
     handler: Arc<H>,
+    served: bool,
     shutdown: CancellationToken,
-) {
-    let service = service_fn(move |request| {
+) -> hyper::Result<()> {
+    let asked = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
         let handler = handler.clone();
-        async move { Ok::<_, Infallible>(handler.handle(request).await) }
+        async move {
+            let answer = if served { handler.handle(request).await } else { handler.refuse(&request) };
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD)
+        .keep_alive(served)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.cancelled() => {
+            if !asked.load(Ordering::Relaxed)
+                && let Ok(ended) = timeout(FIRST_REQUEST, connection.as_mut()).await
+            {
+                return ended;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
-    if let Err(error) = ended {
-        debug!(%error, "a connection broke off");
+    ended.inspect_err(|error| debug!(%error, "a connection broke off"))
+}
+
+/// Tells that a head did not arrive in time. What is only idle is closed without a word: an answer that nobody asked for
+/// would be taken for that to the next request.
+async fn too_slow(stream: &mut (impl AsyncWrite + Unpin)) {
+    let detail = format!("the head of the request did not arrive within {HEAD_TIMEOUT:?}");
+    let answer = Problem::new(StatusCode::REQUEST_TIMEOUT, Code::TooSlow, detail).closing().bytes();
+    let _ = timeout(REFUSAL_TIMEOUT, async {
+        stream.write_all(&answer).await?;
+        stream.shutdown().await
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+    use super::*;
+    use crate::http::json;
+
+    #[derive(Debug)]
+    struct Large(usize);
+
+    impl Handler for Large {
+        async fn handle(&self, _: Request<Incoming>) -> Answer {
+            json(StatusCode::OK, &"x".repeat(self.0))
+        }
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    /// The other end of a connection that is served.
+    fn served(size: usize) -> (DuplexStream, JoinSet<()>) {
+        let (ours, theirs) = duplex(1_024);
+        let place = Room::new(1).enter().unwrap();
+        let mut task = JoinSet::new();
+        let shutdown = CancellationToken::new();
+        task.spawn(placed(theirs, Arc::new(Large(size)), place, shutdown));
+        (ours, task)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_end_is_told_so_and_an_idle_connection_is_closed() {
+        for (before, answer) in [(&REQUEST[..20], "HTTP/1.1 408 "), (b"", "")] {
+            let (mut ours, _task) = served(1);
+            ours.write_all(before).await.unwrap();
+            let (started, mut told) = (Instant::now(), String::new());
+            ours.read_to_string(&mut told).await.unwrap();
+            assert!(told.starts_with(answer) && told.is_empty() == answer.is_empty(), "{told}");
+            assert!(
+                told.is_empty() || told.contains("too-slow") && told.contains("connection: close"),
+                "{told}"
+            );
+            assert!(started.elapsed().abs_diff(HEAD_TIMEOUT) < Duration::from_secs(1));
+        }
+        let (mut ours, _task) = served(1);
+        ours.write_all(REQUEST).await.unwrap();
+        let mut told = String::new();
+        ours.read_to_string(&mut told).await.unwrap();
+        assert!(told.starts_with("HTTP/1.1 200 ") && !told.contains("408"), "idle after an answer: {told}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_take_the_answer_is_cut_off_and_who_is_slow_is_not() {
+        let (mut ours, mut task) = served(1 << 20);
+        ours.write_all(REQUEST).await.unwrap();
+        let started = Instant::now();
+        task.join_next().await;
+        assert!(started.elapsed().abs_diff(super::super::stream::STALL) < Duration::from_secs(1));
+
+        let (mut ours, _task) = served(1 << 14);
+        ours.write_all(REQUEST).await.unwrap();
+        let (mut taken, mut part) = (0, [0; 1_024]);
+        while taken < 1 << 14 {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            taken += ours.read(&mut part).await.unwrap();
+        }
     }
 }

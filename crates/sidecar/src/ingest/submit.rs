@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::receipt;
-use crate::http::{Answer, Problem, json};
+use crate::http::{Answer, Code, Problem, json};
 use crate::telemetry::{Accepting, Metrics};
 
 /// The most events of a batch.
@@ -56,12 +56,14 @@ impl Draft<'_> {
             }
             if line.len() > limit {
                 let detail = format!("the event has {} bytes, at most {limit} are accepted", line.len());
-                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail).in_line(number));
+                return Err(
+                    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, detail).in_line(number)
+                );
             }
             if events.len() == MAX_BATCH_EVENTS {
                 let detail = format!("a batch has at most {MAX_BATCH_EVENTS} events");
                 return Err(
-                    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", detail).in_line(number)
+                    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooManyEvents, detail).in_line(number)
                 );
             }
             // A copy of its own: an event that waits must not keep the whole batch in memory.
@@ -71,7 +73,7 @@ impl Draft<'_> {
         if events.is_empty() {
             return Err(Problem::new(
                 StatusCode::BAD_REQUEST,
-                "empty-body",
+                Code::EmptyBody,
                 "there is no event in the batch",
             ));
         }
@@ -200,7 +202,7 @@ async fn collect(mut reports: mpsc::Receiver<Report>, expected: usize, deadline:
 /// What is wrong with the bytes of an event.
 pub(crate) fn refused(refusal: Refusal) -> Problem {
     let detail = refusal.to_string();
-    let code = refusal.reason.code();
+    let code = Code::Event(refusal.reason.code());
     Problem::new(StatusCode::BAD_REQUEST, code, detail).at(refusal.field, refusal.offset)
 }
 
@@ -208,10 +210,14 @@ pub(crate) fn refused(refusal: Refusal) -> Problem {
 pub(crate) fn unavailable(error: Error) -> Problem {
     let (status, code, wait) = match &error {
         Error::Conflict => {
-            return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-conflict", error.to_string());
+            return Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Code::IdempotencyConflict,
+                error.to_string(),
+            );
         }
-        Error::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, "queue-full", 10),
-        Error::Unavailable(_) | Error::Closed => (StatusCode::SERVICE_UNAVAILABLE, "queue-unavailable", 1),
+        Error::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, Code::QueueFull, 10),
+        Error::Unavailable(_) | Error::Closed => (StatusCode::SERVICE_UNAVAILABLE, Code::QueueUnavailable, 1),
     };
     Problem::new(status, code, error.to_string()).retry_after(Duration::from_secs(wait))
 }

@@ -113,7 +113,7 @@ impl<'d, 'i> Table<'d, 'i> {
         let findings = self.findings;
         for value in self.entries() {
             let (name, span) = &value.key;
-            let nearest = nearest(name, accepted.iter().copied());
+            let nearest = aquarium_event::nearest(name, accepted.iter().copied());
             // A misspelt secret is one all the same.
             if !nearest.is_some_and(syntax::is_harmless) {
                 value.mask();
@@ -228,18 +228,4 @@ fn mask(value: &DeValue<'_>, span: &Range<usize>, findings: &Findings) {
         }
         _ => findings.mask(span.clone()),
     }
-}
-
-/// The candidate that `name` was probably meant to be: at most a third of its letters differ.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const MAX: usize = 64;
-    if name.len() > MAX {
-        return None;
-    }
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, candidate)| distance * 3 <= candidate.len().max(3))
-        .map(|(_, candidate)| candidate)
 }

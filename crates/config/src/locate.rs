@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{quote, shown};
-use crate::document::{Table, nearest};
+use crate::document::Table;
 use crate::load::{ORGANIZATIONS, read};
 use crate::organization::{NAMES, is_name, name};
 use crate::reader::{ReadError, Reader, Scope};
@@ -116,7 +116,8 @@ pub fn secret_file(
         let known = known(&organizations, &reader);
         // A link that leads nowhere is there all the same: reading it will say what is wrong.
         if !known.iter().any(|name| name == organization) {
-            let suggestion = nearest(organization, known.iter().map(String::as_str)).map(str::to_owned);
+            let suggestion =
+                aquarium_event::nearest(organization, known.iter().map(String::as_str)).map(str::to_owned);
             return Err(NoSecretFile::Unknown {
                 organization: organization.to_owned(),
                 file,

@@ -7,9 +7,14 @@ pub(crate) const MAX_ECHO: usize = 60;
 
 /// The candidate that `name` was probably meant to be: at most a third of its letters differ.
 ///
-/// A name of more than [`MAX_ECHO`] characters is like none: the comparison takes time in proportion to its length.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if name.chars().nth(MAX_ECHO).is_some() {
+/// A name of more than 128 bytes is like none: the comparison takes time in proportion to its length.
+///
+/// ```
+/// assert_eq!(aquarium_event::nearest("isseu", ["dataset", "issue"]), Some("issue"));
+/// ```
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const MAX: usize = 128;
+    if name.len() > MAX {
         return None;
     }
     candidates

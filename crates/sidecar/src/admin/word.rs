@@ -3,23 +3,11 @@
 /// The most characters of what somebody sent that a message repeats.
 const MAX_ECHO: usize = 400;
 
-/// The candidate that `name` was probably meant to be: at most a third of its letters differ. A long name is like none.
-pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const MAX: usize = 128;
-    if name.len() > MAX {
-        return None;
-    }
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, candidate)| distance * 3 <= candidate.len().max(3))
-        .map(|(_, candidate)| candidate)
-}
-
 /// What is said of it: `; did you mean "…"?`, or nothing.
 pub(super) fn suggestion<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(name, candidates).map(|meant| format!("; did you mean {meant:?}?")).unwrap_or_default()
+    aquarium_event::nearest(name, candidates)
+        .map(|meant| format!("; did you mean {meant:?}?"))
+        .unwrap_or_default()
 }
 
 /// What is said of it, and then `rest`: `; did you mean "…"? rest`, or `; rest`.
@@ -56,6 +44,6 @@ mod tests {
             "; did you mean \"until\"? accepted: none"
         );
         assert_eq!(suggestion_and("colour", known, "accepted: none"), "; accepted: none");
-        assert_eq!(nearest(&"x".repeat(1 << 20), known), None);
+        assert_eq!(suggestion(&"x".repeat(1 << 20), known), "");
     }
 }

@@ -4,8 +4,6 @@
 //! problem if there is one, and in what is logged while the request is handled. That is all at the level `debug`: at `info`,
 //! a request costs no span and no line.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use aquarium_dispatch::Chance;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
@@ -20,16 +18,13 @@ const LONGEST: usize = 128;
 /// The most of a path that is logged, in characters.
 const LONGEST_PATH: usize = 512;
 
-/// Makes ids that no other request of this process has, and hardly one of another process.
+/// Makes ids that hardly any other request has.
 #[derive(Debug)]
-pub(crate) struct RequestIds {
-    start: u64,
-    made: AtomicU64,
-}
+pub(crate) struct RequestIds(Chance);
 
 impl RequestIds {
     pub(crate) fn new(chance: &Chance) -> Self {
-        Self { start: u64::from_ne_bytes(chance.bytes()), made: AtomicU64::new(0) }
+        Self(chance.clone())
     }
 
     /// What `request` is called.
@@ -44,21 +39,13 @@ impl RequestIds {
 
     /// 16 hexadecimal digits.
     fn fresh(&self) -> HeaderValue {
-        let number = mixed(self.start.wrapping_add(self.made.fetch_add(1, Ordering::Relaxed)));
+        let number = u64::from_ne_bytes(self.0.bytes());
         let mut digits = [0; 16];
         for (place, digit) in digits.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(number >> (60 - 4 * place) & 0xf) as usize];
         }
         HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-"))
     }
-}
-
-/// Another number for each number: what follows on another looks nothing like it (SplitMix64, Steele and others, 2014).
-fn mixed(number: u64) -> u64 {
-    let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }
 
 /// The client's id, if there is one and it is fit for a header, a log and a file's name.
@@ -120,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_made_is_16_digits_and_never_the_same() {
+    fn what_is_made_is_16_digits_each_time_others() {
         let ids = RequestIds::new(&Chance::seeded(7));
         let made: HashSet<_> = (0..10_000).map(|_| ids.fresh()).collect();
         assert_eq!(made.len(), 10_000);

@@ -19,8 +19,8 @@ pub(crate) fn main(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
             } else {
                 cli::report(&errors.diagnostics)?;
             }
-            let plural = if count == 1 { "error" } else { "errors" };
-            writeln!(anstream::stderr(), "{}: {count} {plural}", arguments.config.display())?;
+            let errors = cli::counted(count, "error");
+            writeln!(anstream::stderr(), "{}: {errors}", arguments.config.display())?;
             return Ok(ExitCode::from(cli::BAD_CONFIG));
         }
     };
@@ -47,6 +47,9 @@ fn print(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
     writeln!(out, "ingest  {}", config.ingest.listen)?;
     writeln!(out, "admin   {}", config.admin.listen)?;
     writeln!(out, "queue   {} {}", queue.engine, queue.path.display())?;
+    if let Some(export) = &config.traces.export {
+        writeln!(out, "traces  {}", export.otlp)?;
+    }
     for organization in config.organizations.values() {
         let secret = if organization.secret.is_some() { "with a secret" } else { "without a secret" };
         let signed = if organization.signing_key.is_some() { ", signed" } else { "" };
@@ -61,7 +64,8 @@ fn print(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
         }
     }
     let webhooks = config.webhooks().count();
-    writeln!(out, "\n{} organizations, {webhooks} webhooks", config.organizations.len())
+    let organizations = cli::counted(config.organizations.len(), "organization");
+    writeln!(out, "\n{organizations}, {}", cli::counted(webhooks, "webhook"))
 }
 
 fn events(webhook: &Webhook) -> Vec<String> {
@@ -85,6 +89,7 @@ fn as_json(config: &Config) -> Value {
         "ingest": config.ingest.listen.to_string(),
         "admin": config.admin.listen.to_string(),
         "queue": config.queue.path.to_string_lossy(),
+        "traces": config.traces.export.as_ref().map(|export| export.otlp.as_str()),
         "organizations": config.organizations.keys().map(ToString::to_string).collect::<Vec<_>>(),
         "webhooks": webhooks.collect::<Vec<_>>(),
     })

@@ -251,6 +251,11 @@ pub(crate) fn report<'a>(diagnostics: impl IntoIterator<Item = &'a Diagnostic>) 
     Ok(())
 }
 
+/// `1 error`, `2 errors`.
+pub(crate) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Reads a secret or a token from a file, as the configuration does.
 pub(crate) fn secret_from(path: &Path) -> anyhow::Result<aquarium_config::Secret> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;

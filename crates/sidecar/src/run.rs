@@ -73,7 +73,8 @@ fn configuration(directory: &Path) -> anyhow::Result<Option<Loaded>> {
         }
         Err(errors) => {
             cli::report(&errors.diagnostics)?;
-            eprintln!("error: {} cannot be used: {} errors", directory.display(), errors.errors().count());
+            let errors = cli::counted(errors.errors().count(), "error");
+            eprintln!("error: {} cannot be used: {errors}", directory.display());
             Ok(None)
         }
     }

@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Idle,
     /// 1 KB events to an endpoint behind HTTPS
     Tls,
+    /// As `relay`, with spans exported to a collector: of every event, of one in a hundred, of none
+    Traces,
     /// A little of everything, to see that nothing is lost: measures nothing
     Smoke,
     /// A relay that stores nothing

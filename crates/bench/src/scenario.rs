@@ -11,6 +11,7 @@ mod relay;
 mod replay;
 mod smoke;
 mod tls;
+mod traces;
 
 use anyhow::Result;
 
@@ -69,6 +70,7 @@ pub(crate) async fn run(command: Command, bench: &Bench, report: &mut Report) ->
         Command::Replay => replay::run(bench, report).await,
         Command::Big => big::run(bench, report).await,
         Command::Tls => tls::run(bench, report).await,
+        Command::Traces => traces::run(bench, report).await,
         Command::Idle => idle::run(bench, report).await,
         Command::Backlog => backlog::run(bench, report).await,
         Command::Smoke => smoke::run(bench, report).await,
@@ -86,6 +88,7 @@ async fn all(bench: &Bench, report: &mut Report) -> Result<()> {
         ("replay", replay::run(bench, report).await),
         ("big", big::run(bench, report).await),
         ("tls", tls::run(bench, report).await),
+        ("traces", traces::run(bench, report).await),
         ("idle", idle::run(bench, report).await),
         // The last one, because what it deletes in the end keeps the disk busy.
         ("backlog", backlog::run(bench, report).await),

@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) protocol: Protocol,
     /// Further lines of `[delivery]`.
     pub(crate) delivery: &'static str,
+    /// The lines of `[traces]`.
+    pub(crate) traces: String,
     /// Further organizations, by name, that the load does not know.
     pub(crate) organizations: Vec<(String, String)>,
 }
@@ -55,8 +57,16 @@ impl Plan {
     pub(crate) fn new(bench: &Bench, payload: Payload, spread: Spread) -> Plan {
         // More than any sidecar accepts within that time. The pages that are not used are not there either.
         let capacity = (bench.time.as_secs_f64() * 150_000.0) as usize + 10_000;
-        let (protocol, organizations) = (Protocol::Plain, Vec::new());
-        Plan { payload, spread, capacity, concurrency: 64, protocol, delivery: "", organizations }
+        Plan {
+            payload,
+            spread,
+            capacity,
+            concurrency: 64,
+            protocol: Protocol::Plain,
+            delivery: "",
+            traces: String::new(),
+            organizations: Vec::new(),
+        }
     }
 }
 
@@ -91,6 +101,10 @@ impl Stage {
         config.section("queue", &format!("path = {:?}\nmax_size = \"64GiB\"", path.to_string_lossy()));
         config.section("ingest", "listen = \"127.0.0.1:0\"\nmax_event_size = \"2MiB\"");
         config.section("delivery", plan.delivery);
+        // A binary from before there were traces knows no such section.
+        if !plan.traces.is_empty() {
+            config.section("traces", &plan.traces);
+        }
         if let Some(pem) = down.authority() {
             config.write("ca.pem", pem);
             config.section("egress", "allow = [\"127.0.0.0/8\"]\nroots = { file = \"ca.pem\" }");

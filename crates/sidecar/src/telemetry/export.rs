@@ -48,7 +48,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 /// Between the first try and the second; doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// How long exporting may go on after a stop was asked for.
+/// How long exporting may go on after a stop was asked for, all of it.
 const FLUSH: Duration = Duration::from_secs(2);
 /// The most that is read of an answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -129,11 +129,16 @@ impl<P: Post> Exporter<P> {
     }
 
     async fn run(mut self, stop: CancellationToken) {
+        let out_of_time = async {
+            stop.cancelled().await;
+            sleep(FLUSH).await;
+        };
+        tokio::pin!(out_of_time);
         while let Some(batch) = self.gather(&stop).await {
             let spans = batch.iter().map(Span::count).sum();
             tokio::select! {
                 () = self.export(&batch, spans) => {}
-                () = async { stop.cancelled().await; sleep(FLUSH).await } => {
+                () = &mut out_of_time => {
                     self.waiting.close();
                     let mut given_up = spans;
                     while let Ok(span) = self.waiting.try_recv() {

@@ -18,6 +18,8 @@ struct State {
     answers: Vec<Result<Response<Bytes>, String>>,
     got: Vec<(Duration, usize)>,
     started: Instant,
+    /// How long it takes to answer.
+    takes: Duration,
 }
 
 impl Collector {
@@ -25,7 +27,12 @@ impl Collector {
     fn new(answers: impl IntoIterator<Item = Result<Response<Bytes>, String>>) -> Self {
         let mut answers: Vec<_> = answers.into_iter().collect();
         answers.reverse();
-        Self(Arc::new(Mutex::new(State { answers, got: Vec::new(), started: Instant::now() })))
+        Self(Arc::new(Mutex::new(State {
+            answers,
+            got: Vec::new(),
+            started: Instant::now(),
+            takes: Duration::ZERO,
+        })))
     }
 
     /// How many spans came with each request, and after how many seconds.
@@ -38,6 +45,8 @@ impl Post for Collector {
     async fn post(&mut self, _: &Config, body: Bytes) -> Result<Response<Bytes>, String> {
         let decoded = ExportTraceServiceRequest::decode(body).unwrap();
         let spans = decoded.resource_spans[0].scope_spans[0].spans.len();
+        let takes = self.0.lock().unwrap().takes;
+        sleep(takes).await;
         let mut state = self.0.lock().unwrap();
         let after = state.started.elapsed();
         state.got.push((after, spans));
@@ -101,6 +110,18 @@ fn exporting_to(collector: &Collector) -> World {
     World { spans, metrics, stop, exporting, _config: config }
 }
 
+/// The spans that were exported, and those that were given up for this reason.
+fn counted(metrics: &Metrics, reason: &str) -> (u64, u64) {
+    let mut text = String::new();
+    metrics.encode(&mut text).unwrap();
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or(0, |value| value.trim().parse().unwrap())
+    };
+    let dropped = format!("aquarium_spans_dropped_total{{reason=\"{reason}\"}}");
+    (value("aquarium_spans_exported_total"), value(&dropped))
+}
+
 impl World {
     async fn record(&self, spans: usize) {
         for number in 1..=u32::try_from(spans).unwrap() {
@@ -108,16 +129,8 @@ impl World {
         }
     }
 
-    /// The spans that were exported, and those that were given up for this reason.
     fn counted(&self, reason: &str) -> (u64, u64) {
-        let mut text = String::new();
-        self.metrics.encode(&mut text).unwrap();
-        let value = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            line.map_or(0, |value| value.trim().parse().unwrap())
-        };
-        let dropped = format!("aquarium_spans_dropped_total{{reason=\"{reason}\"}}");
-        (value("aquarium_spans_exported_total"), value(&dropped))
+        counted(&self.metrics, reason)
     }
 }
 
@@ -186,6 +199,18 @@ async fn a_stop_takes_what_is_there_along_and_does_not_wait_long() {
     let World { exporting, metrics: _, .. } = world;
     exporting.await.unwrap();
     assert_eq!(collector.got(), [(0, 6)]);
+
+    // One that is slow gets as much as there is time for, and no more.
+    let collector = Collector::new([]);
+    collector.0.lock().unwrap().takes = FLUSH * 2 / 5;
+    let world = exporting_to(&collector);
+    world.record(4 * BATCH).await;
+    world.stop.cancel();
+    let (stopped, World { exporting, metrics, .. }) = (Instant::now(), world);
+    exporting.await.unwrap();
+    assert!(stopped.elapsed() <= FLUSH, "{:?}", stopped.elapsed());
+    assert_eq!(collector.got().len(), 2);
+    assert_eq!(counted(&metrics, "stopped"), (2 * 2 * BATCH as u64, 2 * 2 * BATCH as u64));
 
     let collector = Collector::new((0..100).map(|_| Err("away".to_owned())));
     let World { spans, stop, exporting, _config, .. } = exporting_to(&collector);

@@ -115,7 +115,7 @@ pub struct Listed<T> {
 /// What is stored of an event, without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventSummary {
-    /// The engine's handle of it. Its body: [`Queue::body`].
+    /// The engine's handle of it. Its payload: [`Queue::payload`].
     pub key: Key,
     /// Its identifier.
     pub id: EventId,

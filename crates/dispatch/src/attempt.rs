@@ -10,7 +10,7 @@ mod tests;
 use std::future::pending;
 use std::sync::Arc;
 
-use aquarium_config::{Config, Egress, Organization, Traces, Webhook};
+use aquarium_config::{Config, Egress, Organization, Webhook};
 use aquarium_delivery::{SpanId, TraceContext, WebhookName};
 use aquarium_egress::{Endpoint, Message, SigningKey};
 use aquarium_queue::{Delivery, Payload, Queue};
@@ -62,8 +62,9 @@ struct Resolved {
     organization: Arc<Organization>,
     /// Not used, but compared: another one may not allow what this one does.
     egress: Arc<Egress>,
-    /// Neither compared: what is told of a trace is nothing that a request would be withdrawn for.
-    traces: Arc<Traces>,
+    /// Whether a receiver is told of the trace, and whether that is recorded. Not compared: a request is not withdrawn for it.
+    propagate: bool,
+    record: bool,
 }
 
 impl Resolved {
@@ -75,7 +76,8 @@ impl Resolved {
             target: known.of(webhook),
             organization,
             egress: config.egress.clone(),
-            traces: config.traces.clone(),
+            propagate: config.traces.propagate,
+            record: config.traces.export.is_some(),
         })
     }
 
@@ -111,7 +113,7 @@ impl Resolved {
 
     /// What the receiver is told of the trace. If the attempt's span is recorded, then that is the receiver's parent.
     fn trace(&self, trace: Option<TraceContext>, span: Option<SpanId>) -> Option<TraceContext> {
-        let trace = trace.filter(|_| self.traces.propagate)?;
+        let trace = trace.filter(|_| self.propagate)?;
         Some(span.map_or(trace, |span| trace.at(span)))
     }
 
@@ -135,7 +137,7 @@ pub(crate) async fn attempt<Q: Queue, S: Sender>(
     loop {
         let resolved = Resolved::new(&config.borrow_and_update(), &delivery.webhook, known)?;
         let at = shared.clock.now();
-        let recorded = payload.trace.filter(|trace| trace.is_sampled() && resolved.traces.export.is_some());
+        let recorded = payload.trace.filter(|trace| resolved.record && trace.is_sampled());
         let span = recorded.map(|_| SpanId::of_attempt(&delivery.id, number));
         let message = Message {
             body: payload.body.clone(),

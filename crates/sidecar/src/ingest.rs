@@ -131,8 +131,7 @@ impl<Q: Queue> Handler for Ingest<Q> {
     async fn handle(&self, request: Request<Incoming>) -> Answer {
         let started = Instant::now();
         let identified = self.ids.identify(&request);
-        let traces = self.config.borrow().traces.clone();
-        let mut accepting = self.tracer.accepting(&request, &traces);
+        let mut accepting = self.tracer.accepting(&request, &self.config.borrow().traces);
         let answer = self.route(request, &mut accepting).instrument(identified.span()).await;
         let refusal = answer.as_ref().err().map(Problem::code);
         if let Some(code) = refusal {

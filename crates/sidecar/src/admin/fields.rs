@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_with_its_name() {
-        let told = |problem: Problem| String::from_utf8(problem.answer_text()).unwrap();
+        let told = |problem: Problem| String::from_utf8(problem.body()).unwrap();
         let unknown = told(query("organisation=acme").unwrap_err());
         assert!(unknown.contains("did you mean \\\"organization\\\"?"), "{unknown}");
         assert!(unknown.contains("\"field\":\"organisation\""), "{unknown}");

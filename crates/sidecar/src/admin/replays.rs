@@ -384,7 +384,7 @@ mod tests {
             (json!({ "missed": { "webhook": "acme/urban/ops", "event_type": ["tset"] } }), 404, "event_type"),
         ] {
             let problem = read(body.clone(), &config()).unwrap_err();
-            let told: Value = serde_json::from_slice(&problem.answer_text()).unwrap();
+            let told: Value = serde_json::from_slice(&problem.body()).unwrap();
             assert_eq!(
                 (told["status"].as_u64(), told["field"].as_str()),
                 (Some(status), Some(field)),

@@ -154,12 +154,7 @@ impl Problem {
     }
 
     /// The body of the answer.
-    #[cfg(test)]
-    pub(crate) fn answer_text(&self) -> Vec<u8> {
-        self.body()
-    }
-
-    fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         // It has no maps, whose keys are all that could fail.
         serde_json::to_vec(&self.0).unwrap_or_default()
     }

@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Metrics;
+use super::metrics::{Dropped, Metrics};
 use super::spans::{self, Span};
 use crate::reload::roots;
 
@@ -144,7 +144,7 @@ impl<P: Post> Exporter<P> {
                     while let Ok(span) = self.waiting.try_recv() {
                         given_up += span.count();
                     }
-                    self.metrics.spans_dropped("stopped", given_up);
+                    self.metrics.spans_dropped(Dropped::Stopped, given_up);
                     return;
                 }
             }
@@ -184,7 +184,7 @@ impl<P: Post> Exporter<P> {
         loop {
             let config = self.config.borrow().clone();
             if config.traces.export.is_none() {
-                return self.metrics.spans_dropped("not-configured", spans);
+                return self.metrics.spans_dropped(Dropped::NotConfigured, spans);
             }
             let limit = deadline.min(Instant::now() + TIMEOUT);
             let posting = timeout_at(limit, self.post.post(&config, body.clone()));
@@ -202,7 +202,7 @@ impl<P: Post> Exporter<P> {
             self.tell(&reason);
             let jittered = pause.mul_f64(0.5 + self.chance.fraction()).max(not_before);
             if Instant::now() + jittered >= deadline {
-                return self.metrics.spans_dropped("unreachable", spans);
+                return self.metrics.spans_dropped(Dropped::Unreachable, spans);
             }
             sleep(jittered).await;
             pause *= 2;
@@ -217,7 +217,7 @@ impl<P: Post> Exporter<P> {
     }
 
     fn refused(&mut self, reason: &str, spans: usize) {
-        self.metrics.spans_dropped("refused", spans);
+        self.metrics.spans_dropped(Dropped::Refused, spans);
         self.tell(reason);
     }
 

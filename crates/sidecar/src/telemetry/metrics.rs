@@ -53,6 +53,36 @@ impl EncodeLabelSet for OfWebhook {
     }
 }
 
+/// Why a collector did not get spans.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Dropped {
+    /// Too many waited.
+    Overflow,
+    /// It could not be reached, or did not take them in time.
+    Unreachable,
+    /// It did not want them.
+    Refused,
+    /// There is none any more.
+    NotConfigured,
+    /// The sidecar stopped.
+    Stopped,
+}
+
+impl Dropped {
+    const ALL: [Self; 5] =
+        [Self::Overflow, Self::Unreachable, Self::Refused, Self::NotConfigured, Self::Stopped];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::NotConfigured => "not-configured",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 type OneLabel = [(&'static str, String); 1];
 
 /// Counts. Cheap to clone; clones count together.
@@ -144,8 +174,8 @@ impl Metrics {
         metrics.register("spans_exported", "Spans that the collector has", spans_exported.clone());
         let spans_dropped: Family<[(&str, &str); 1], Counter> =
             counters(metrics, "spans_dropped", "Spans that were not exported, by the reason");
-        for reason in ["overflow", "unreachable", "refused", "not-configured", "stopped"] {
-            drop(spans_dropped.get_or_create(&[("reason", reason)]));
+        for reason in Dropped::ALL {
+            drop(spans_dropped.get_or_create(&[("reason", reason.as_str())]));
         }
         let queue = Queue::new(registry.sub_registry_with_prefix("queue"));
         queue.writable.set(1);
@@ -198,8 +228,8 @@ impl Metrics {
     }
 
     /// So many spans were given up.
-    pub(super) fn spans_dropped(&self, reason: &'static str, spans: usize) {
-        self.0.spans_dropped.get_or_create(&[("reason", reason)]).inc_by(spans as u64);
+    pub(super) fn spans_dropped(&self, reason: Dropped, spans: usize) {
+        self.0.spans_dropped.get_or_create(&[("reason", reason.as_str())]).inc_by(spans as u64);
     }
 
     /// Whether the last attempt to write to the queue worked.

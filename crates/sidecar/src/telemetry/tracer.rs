@@ -11,7 +11,7 @@ use aquarium_queue::{Receipt, Settled};
 use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::Metrics;
+use super::metrics::{Dropped, Metrics};
 use super::spans::{AcceptSpan, AttemptSpan, Span};
 
 /// Spans that wait to be exported at the most; what comes beyond is dropped, and counted.
@@ -65,19 +65,21 @@ struct Place {
     recorded: bool,
 }
 
-/// Decides where the events of a request stand. `fraction` is from 0 up to 1; `bits` are random.
-fn place(incoming: Option<TraceContext>, traces: &Traces, fraction: f64, bits: [u8; 24]) -> Option<Place> {
-    let fresh = TraceContext::from_bytes(&[&bits[..], &[0]].concat())
-        .map(|random| TraceContext::start(random.trace_id(), random.span().to_bytes()));
+/// Decides where the events of a request stand. `fraction` is from 0 up to 1, `fresh` a new trace.
+fn place(
+    incoming: Option<TraceContext>,
+    traces: &Traces,
+    fraction: f64,
+    fresh: TraceContext,
+) -> Option<Place> {
     match (incoming, &traces.export) {
         (Some(incoming), Some(_)) if incoming.is_sampled() => {
-            let span = fresh?.span();
-            Some(Place { trace: incoming.at(span), parent: Some(incoming.span()), recorded: true })
+            Some(Place { trace: incoming.at(fresh.span()), parent: Some(incoming.span()), recorded: true })
         }
         // Whoever began it decided that it is not recorded, or there is nowhere to record it.
         (Some(incoming), _) => Some(Place { trace: incoming, parent: None, recorded: false }),
         (None, Some(export)) if fraction < export.sample => {
-            Some(Place { trace: fresh?, parent: None, recorded: true })
+            Some(Place { trace: fresh, parent: None, recorded: true })
         }
         (None, _) => None,
     }
@@ -107,7 +109,8 @@ impl Tracer {
         if incoming.is_none() && traces.export.is_none() {
             return Accepting::default();
         }
-        let Some(place) = place(incoming, traces, self.chance.fraction(), self.chance.bytes()) else {
+        let fresh = TraceContext::start(self.chance.bytes(), self.chance.bytes());
+        let Some(place) = place(incoming, traces, self.chance.fraction(), fresh) else {
             return Accepting::default();
         };
         let recorded = place.recorded.then(|| {
@@ -136,7 +139,7 @@ impl Tracer {
 
     fn record(&self, span: Span) {
         if let Err(TrySendError::Full(span) | TrySendError::Closed(span)) = self.spans.try_send(span) {
-            self.metrics.spans_dropped("overflow", span.count());
+            self.metrics.spans_dropped(Dropped::Overflow, span.count());
         }
     }
 }
@@ -214,28 +217,25 @@ mod tests {
 
     #[test]
     fn what_the_app_decided_holds_and_what_it_left_open_is_sampled() {
+        let fresh = TraceContext::start([1; 16], [2; 8]);
         let (unsampled, parent) = (UNSAMPLED.parse().unwrap(), PARENT.parse::<TraceContext>().unwrap());
         // Without an export there are no spans of our own; what came is passed on as it is.
         for context in [parent, unsampled] {
             let passed_on = Place { trace: context, parent: None, recorded: false };
-            assert_eq!(place(Some(context), &traces(None), 0.0, [1; 24]), Some(passed_on));
+            assert_eq!(place(Some(context), &traces(None), 0.0, fresh), Some(passed_on));
         }
-        assert_eq!(place(None, &traces(None), 0.0, [1; 24]), None);
+        assert_eq!(place(None, &traces(None), 0.0, fresh), None);
         // With one, what is sampled goes on at a span of its own.
-        let own = Place {
-            trace: parent.at(SpanId::new(u64::from_be_bytes([1; 8]))),
-            parent: Some(parent.span()),
-            recorded: true,
-        };
-        assert_eq!(place(Some(parent), &traces(Some(0.0)), 0.9, [1; 24]), Some(own));
+        let own = Place { trace: parent.at(fresh.span()), parent: Some(parent.span()), recorded: true };
+        assert_eq!(place(Some(parent), &traces(Some(0.0)), 0.9, fresh), Some(own));
         let passed_on = Place { trace: unsampled, parent: None, recorded: false };
-        assert_eq!(place(Some(unsampled), &traces(Some(1.0)), 0.0, [1; 24]), Some(passed_on));
-        let new = place(None, &traces(Some(0.5)), 0.49, [1; 24]).unwrap();
+        assert_eq!(place(Some(unsampled), &traces(Some(1.0)), 0.0, fresh), Some(passed_on));
+        let new = place(None, &traces(Some(0.5)), 0.49, fresh).unwrap();
         assert!(new.recorded && new.parent.is_none() && new.trace.is_sampled());
-        assert_eq!(new.trace.trace_id(), [1; 16]);
-        assert_eq!(place(None, &traces(Some(0.5)), 0.5, [1; 24]), None);
-        assert_eq!(place(None, &traces(Some(0.0)), 0.0, [1; 24]), None);
-        assert!(place(None, &traces(Some(1.0)), 0.999, [1; 24]).is_some());
+        assert_eq!(new.trace, fresh);
+        assert_eq!(place(None, &traces(Some(0.5)), 0.5, fresh), None);
+        assert_eq!(place(None, &traces(Some(0.0)), 0.0, fresh), None);
+        assert!(place(None, &traces(Some(1.0)), 0.999, fresh).is_some());
     }
 
     #[test]

@@ -33,10 +33,15 @@
 //! # }
 //! ```
 //!
-//! Where [`VerifyWebhooks`] has verified the call, [`Webhook`] does not ask again. Elsewhere it needs a [`Verifier`] in the
-//! `app_data` of the `App`, the scope or the resource: the verifier itself, not a `web::Data<Verifier>`. Without one no call
-//! passes: each is answered with a 500, and the log says what to add. It takes the body: a handler has no other extractor of
-//! the body beside it. What it refuses is answered, unless the handler takes a `Result<Webhook, `[`Error`]`>`.
+//! Where [`VerifyWebhooks`] has verified the call, [`Webhook`] does not verify it again. Elsewhere it needs a [`Verifier`] in
+//! the `app_data` of the `App`, the scope or the resource: the verifier itself, not a `web::Data<Verifier>`. Where there are
+//! both, or several, the one that is nearest to the handler decides; of a scope or resource that has both, the middleware.
+//! Without any no call passes: each is answered with a 500, and the log says what to add.
+//!
+//! It takes the body: a handler has no other extractor of the body beside it. What it refuses is answered, unless the
+//! handler takes a `Result<Webhook, `[`Error`]`>`, which has to return the error. Do not take an `Option<Webhook>` without
+//! the middleware: actix-web makes `None` of every refusal and runs the handler, and no extractor can prevent that. Behind
+//! the middleware a handler never runs for a call that is not genuine, whatever it takes.
 //!
 //! ```
 //! use std::time::Duration;
@@ -64,9 +69,27 @@ pub use middleware::{VerifyService, VerifyWebhooks};
 
 pub use crate::webhook::{Limits, Webhook};
 
+use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
 
 use crate::verifier::{Rejection, SECRET_HEADER, Verified, Verifier};
+
+/// Tells the extractor that the middleware found a call genuine.
+#[derive(Debug)]
+struct Checked {
+    verified: Verified,
+    /// Which [`Verifier`] of the `app_data` the middleware saw, if there was one: see [`nearest`].
+    seen: Option<usize>,
+}
+
+/// Which [`Verifier`] of the `app_data` is the nearest to where a request has come to.
+///
+/// A scope or a resource adds its `app_data` to a request before the request comes to its middleware. So what the extractor
+/// sees and the middleware did not was added within the middleware, and is nearer to the handler. It is told by its
+/// address: the containers of `app_data` stay where they are as long as the application runs.
+fn nearest(request: &HttpRequest) -> Option<(&Verifier, usize)> {
+    request.app_data::<Verifier>().map(|verifier| (verifier, std::ptr::from_ref(verifier).addr()))
+}
 
 fn check(verifier: &Verifier, headers: &HeaderMap) -> Result<Verified, Rejection> {
     verifier.check_values(headers.get_all(SECRET_HEADER.as_str()).map(|value| value.as_bytes()))

@@ -343,6 +343,87 @@ fn the_middleware_guards_what_it_wraps_and_nothing_else() {
     assert_eq!(call("/open", OLD).body, "2025-03 5");
 }
 
+#[test]
+fn the_verifier_that_is_nearest_to_the_handler_decides() {
+    async fn label(call: Webhook) -> String {
+        call.verified.label.as_deref().unwrap_or_default().to_owned()
+    }
+    fn tenant_b() -> Verifier {
+        Verifier::new(Secrets::labelled([("b", OLD)]).unwrap())
+    }
+    let server = Running::configured(|app| {
+        let middleware = || VerifyWebhooks::new(verifier());
+        let post = || web::post().to(label);
+        let (other, again) = (tenant_b(), tenant_b());
+        app.app_data(other)
+            // Of b: what is within the middleware.
+            .service(
+                web::scope("/b/resource")
+                    .wrap(middleware())
+                    .service(web::resource("/in").app_data(tenant_b()).route(post())),
+            )
+            .service(
+                web::scope("/b/scope").wrap(middleware()).service(
+                    web::scope("/in").app_data(again.clone()).service(web::resource("").route(post())),
+                ),
+            )
+            .service(web::scope("/b/same").app_data(again.clone()).service(
+                web::scope("/in").wrap(middleware()).service(web::resource("").app_data(again).route(post())),
+            ))
+            .service(
+                web::scope("/b/middleware")
+                    .wrap(middleware())
+                    .service(web::resource("/in").wrap(VerifyWebhooks::new(tenant_b())).route(post())),
+            )
+            .service(web::resource("/b/alone/in").route(post()))
+            // Of a: the middleware within what has a verifier of b.
+            .service(web::resource("/a/resource/in").wrap(middleware()).route(post()))
+            .service(web::resource("/a/both/in").wrap(middleware()).app_data(tenant_b()).route(post()))
+            .service(
+                web::scope("/a/scope")
+                    .app_data(tenant_b())
+                    .service(web::resource("/in").wrap(middleware()).route(post())),
+            );
+    });
+    let call = |path: &str, secret| server.call(&post(path, &[JSON, ("X-Aquarium-Secret", secret)], EVENT));
+    for path in ["/b/resource/in", "/b/scope/in", "/b/same/in", "/b/middleware/in", "/b/alone/in"] {
+        let answer = call(path, OLD);
+        assert_eq!((answer.status, answer.body.as_str()), (200, "b"), "{path}");
+        call(path, SECRET).assert_unauthorized();
+        call(path, WRONG).assert_unauthorized();
+    }
+    for path in ["/a/resource/in", "/a/both/in", "/a/scope/in"] {
+        let answer = call(path, SECRET);
+        assert_eq!((answer.status, answer.body.as_str()), (200, "2026-11"), "{path}");
+        assert_eq!(call(path, OLD).body, "2025-03", "{path}");
+        call(path, WRONG).assert_unauthorized();
+    }
+}
+
+#[test]
+fn behind_the_middleware_no_handler_runs_for_a_stranger_whatever_it_takes() {
+    async fn optional(call: Option<Webhook>) -> String {
+        call.map_or("not an event", |_| "an event").to_owned()
+    }
+    async fn bytes(_: Bytes) -> &'static str {
+        "bytes"
+    }
+    let server = Running::configured(|app| {
+        app.service(
+            web::scope("/in")
+                .wrap(VerifyWebhooks::new(verifier()))
+                .route("/optional", web::post().to(optional))
+                .route("/bytes", web::post().to(bytes)),
+        );
+    });
+    for path in ["/in/optional", "/in/bytes"] {
+        server.call(&post(path, &[JSON, ("X-Aquarium-Secret", WRONG)], EVENT)).assert_unauthorized();
+        server.call(&post(path, &[JSON], EVENT)).assert_unauthorized();
+    }
+    let call = |body| server.call(&post("/in/optional", &[JSON, ("X-Aquarium-Secret", SECRET)], body));
+    assert_eq!((call(EVENT).body.as_str(), call("{}").body.as_str()), ("an event", "not an event"));
+}
+
 async fn no_content(_: Webhook) -> HttpResponse {
     HttpResponse::NoContent().finish()
 }

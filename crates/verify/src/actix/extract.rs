@@ -11,9 +11,9 @@ use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use aquarium_event::Event;
 
-use super::check;
 use super::error::{Error, Reason};
-use crate::verifier::{Verified, Verifier};
+use super::{Checked, check, nearest};
+use crate::verifier::Verified;
 use crate::webhook::{Limits, Webhook, is_json};
 
 impl FromRequest for Webhook {
@@ -38,12 +38,16 @@ async fn extract(request: &HttpRequest, payload: &mut Payload) -> Result<Webhook
     Ok(Webhook::new(event, body, verified, |name| header(request, name)))
 }
 
-/// What the middleware found, or else what the verifier of the application finds.
+/// What the verifier that is nearest to the handler finds: that of the middleware, or one in the `app_data` of what the
+/// middleware wraps.
 fn verified(request: &HttpRequest) -> Result<Verified, Reason> {
-    if let Some(verified) = request.extensions().get::<Verified>() {
+    let nearest = nearest(request);
+    if let Some(Checked { verified, seen }) = request.extensions().get()
+        && *seen == nearest.map(|(_, address)| address)
+    {
         return Ok(verified.clone());
     }
-    let Some(verifier) = request.app_data::<Verifier>() else {
+    let Some((verifier, _)) = nearest else {
         tracing::error!(
             target: "aquarium_verify",
             "refused a webhook call, since there is nothing to verify it with: add \

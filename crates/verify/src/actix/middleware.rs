@@ -7,8 +7,8 @@ use actix_web::HttpMessage as _;
 use actix_web::body::EitherBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 
-use super::check;
 use super::error::unauthorized;
+use super::{Checked, check, nearest};
 use crate::verifier::Verifier;
 
 /// Lets only genuine calls pass; for an `App`, a scope or a resource.
@@ -85,6 +85,8 @@ where
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         match check(&self.verifier, request.headers()) {
             Ok(verified) => {
+                let seen = nearest(request.request()).map(|(_, address)| address);
+                request.extensions_mut().insert(Checked { verified: verified.clone(), seen });
                 request.extensions_mut().insert(verified);
                 let answer = self.service.call(request);
                 Box::pin(async move { answer.await.map(ServiceResponse::map_into_left_body) })

@@ -34,3 +34,26 @@ impl Rejection {
         response
     }
 }
+
+/// The answer to a gRPC call that was rejected; `None` if these are not the headers of a gRPC call.
+///
+/// It is a response that consists of trailers only ("PROTOCOL-HTTP2" of gRPC, "Responses"): a client that is answered with
+/// a 401 that has a body reports whatever it makes of the first bytes of that body.
+#[cfg(feature = "tower")]
+pub(crate) fn grpc(request: &http::HeaderMap) -> Option<Response<&'static str>> {
+    let content_type = request.get(CONTENT_TYPE)?;
+    let subtype = content_type.as_bytes().strip_prefix(b"application/grpc")?;
+    if !matches!(subtype.first(), None | Some(b'+' | b';' | b'-' | b' ')) {
+        return None;
+    }
+    let mut response = Response::new("");
+    // Without parameters, so that no more of what the caller sent is repeated than what it is for.
+    let end = content_type.as_bytes().iter().position(|byte| matches!(byte, b';' | b' '));
+    let end = end.unwrap_or(content_type.len());
+    if let Ok(content_type) = HeaderValue::from_bytes(&content_type.as_bytes()[..end]) {
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+    }
+    response.headers_mut().insert("grpc-status", HeaderValue::from_static("16"));
+    response.headers_mut().insert("grpc-message", HeaderValue::from_static("Unauthorized"));
+    Some(response)
+}

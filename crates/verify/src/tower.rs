@@ -26,16 +26,19 @@
 //! # Ok::<(), aquarium_verify::InvalidSecret>(())
 //! ```
 //!
-//! Or all that a router has: the routes *above* the layer, and what there is no route for.
+//! Or all that a router has: the routes *above* the layer, and what there is no route for, if the router has a fallback of
+//! its own. Without one, a path below `/hooks` that no route matches is answered by the router that it is nested in, which
+//! the layer does not guard.
 //!
 //! ```
 //! # use aquarium_verify::tower::VerifyLayer;
 //! # use aquarium_verify::{Secrets, Verifier};
-//! # use axum::{Router, routing::post};
+//! # use axum::{Router, http::StatusCode, routing::post};
 //! # let verify = VerifyLayer::new(Verifier::new(Secrets::new(["the-secret-of-acme"])?));
 //! let hooks: Router = Router::new()
 //!     .route("/labeling", post(|| async { "labeled" }))
 //!     .route("/ops", post(|| async { "noted" }))
+//!     .fallback(|| async { StatusCode::NOT_FOUND })
 //!     .layer(verify);
 //! let app: Router = Router::new().nest("/hooks", hooks);
 //! # Ok::<(), aquarium_verify::InvalidSecret>(())
@@ -46,7 +49,8 @@
 //!
 //! # In tonic
 //!
-//! `Server::builder().layer(VerifyLayer::new(verifier))`. Clients of gRPC see the 401 as `UNAUTHENTICATED`.
+//! `Server::builder().layer(VerifyLayer::new(verifier))`. A gRPC call that is not genuine ends with status 16,
+//! `UNAUTHENTICATED`, in a response of trailers only; its HTTP status is 200, as gRPC has it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -58,6 +62,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::answer::grpc;
 use crate::verifier::{Rejection, SECRET_HEADER, Verified, Verifier};
 
 /// Lets genuine calls through to a service, and no others. See the [module](self).
@@ -104,7 +109,10 @@ where
         let (mut parts, body) = request.into_parts();
         let state = match admit(&self.verifier, &mut parts) {
             Ok(_) => State::Admitted { inner: self.inner.call(Request::from_parts(parts, body)) },
-            Err(rejection) => State::Rejected { rejection },
+            Err(rejection) => {
+                let response = grpc(&parts.headers).unwrap_or_else(|| rejection.response());
+                State::Rejected { response: Some(response) }
+            }
         };
         ResponseFuture { state }
     }
@@ -150,7 +158,7 @@ pin_project! {
     #[derive(Debug)]
     enum State<F> {
         Admitted { #[pin] inner: F },
-        Rejected { rejection: Rejection },
+        Rejected { response: Option<Response<&'static str>> },
     }
 }
 
@@ -161,14 +169,17 @@ where
     type Output = Result<Response<ResponseBody<R>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Ok(match self.project().state.project() {
+        match self.project().state.project() {
             StateProjection::Admitted { inner } => {
-                ready!(inner.poll(cx))?.map(|body| ResponseBody { content: Content::Inner { body } })
+                let response = ready!(inner.poll(cx))?;
+                Poll::Ready(Ok(response.map(|body| ResponseBody { content: Content::Inner { body } })))
             }
-            StateProjection::Rejected { rejection } => rejection
-                .response()
-                .map(|text| ResponseBody { content: Content::Rejection { text: Some(text) } }),
-        }))
+            StateProjection::Rejected { response } => match response.take() {
+                Some(response) => Poll::Ready(Ok(response.map(ResponseBody::rejection))),
+                // It was answered already: polled once more, against the contract of futures.
+                None => Poll::Pending,
+            },
+        }
     }
 }
 
@@ -187,6 +198,14 @@ pin_project! {
     enum Content<R> {
         Inner { #[pin] body: R },
         Rejection { text: Option<&'static str> },
+    }
+}
+
+impl<R> ResponseBody<R> {
+    fn rejection(text: &'static str) -> ResponseBody<R> {
+        // An empty one has no data frame: the head of the response ends it.
+        let text = Some(text).filter(|text| !text.is_empty());
+        ResponseBody { content: Content::Rejection { text } }
     }
 }
 

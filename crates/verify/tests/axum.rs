@@ -281,3 +281,26 @@ async fn a_handler_can_read_the_body_by_itself() {
     assert_eq!(ask(genuine("?")).await, (200, "Some(\"only\") b\"?\"".to_owned()));
     assert_eq!(ask(request(&[], "?")).await.0, 401);
 }
+
+#[tokio::test]
+async fn a_nested_router_with_a_fallback_of_its_own_guards_what_it_has_no_route_for() {
+    let hooks = || Router::new().route("/labeling", post(async || "labeled"));
+    let guard = || VerifyLayer::new(verifier());
+    let app = |hooks: Router| Router::new().nest("/hooks", hooks).fallback(async || "open to everybody");
+    let status = async |app: Router, path: &str, secret: &str| {
+        let request = Request::post(path).header("X-Aquarium-Secret", secret).body(Body::empty()).unwrap();
+        app.oneshot(request).await.unwrap().status().as_u16()
+    };
+    let guarded = app(hooks().fallback(async || StatusCode::NOT_FOUND).layer(guard()));
+    for path in ["/hooks/labeling", "/hooks/none", "/hooks", "/hooks/none/deeper"] {
+        assert_eq!(status(guarded.clone(), path, OTHER).await, 401, "{path}");
+    }
+    assert_eq!(status(guarded.clone(), "/hooks/none", SECRET).await, 404);
+    assert_eq!(status(guarded.clone(), "/hooks/labeling", SECRET).await, 200);
+    assert_eq!(status(guarded, "/none", OTHER).await, 200, "the outer router is not guarded");
+
+    // What the documentation warns of.
+    let without = app(hooks().layer(guard()));
+    assert_eq!(status(without.clone(), "/hooks/labeling", OTHER).await, 401);
+    assert_eq!(status(without, "/hooks/none", OTHER).await, 200);
+}

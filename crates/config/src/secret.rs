@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use aquarium_verify::Mistake;
 use toml::de::DeValue;
 use zeroize::Zeroizing;
 
@@ -34,26 +35,29 @@ impl Secret {
     pub const MIN: usize = 16;
     /// The most characters of a secret: it travels in a header.
     pub const MAX: usize = 1024;
-    /// What no secret begins with: receivers take it for the mark of a hash.
-    const HASHED: &str = "sha256:";
 
     /// The secret made of `text`.
     ///
     /// # Errors
     /// It must be [`Secret::MIN`] to [`Secret::MAX`] visible ASCII characters (0x21 to 0x7e), so that it fits into a
-    /// header as it is, and not begin with `sha256:`, by which receivers know the hash of a secret.
+    /// header as it is, and not begin with `sha256:`, by which receivers know the hash of a secret. What receivers refuse as
+    /// [no secret at all](Mistake) is refused here too.
     pub fn new(text: impl Into<String>) -> Result<Secret, InvalidSecret> {
         let text = Zeroizing::new(text.into());
         if text.is_empty() {
             Err(InvalidSecret::Empty)
+        } else if let Some(mistake) = Mistake::of(&text) {
+            Err(if mistake == Mistake::Hash {
+                InvalidSecret::Hashed
+            } else {
+                InvalidSecret::Mistake(mistake)
+            })
         } else if let Some(at) = text.chars().position(|c| !c.is_ascii_graphic()) {
             Err(InvalidSecret::Character { position: at + 1 })
         } else if text.len() < Self::MIN {
             Err(InvalidSecret::TooShort { length: text.len() })
         } else if text.len() > Self::MAX {
             Err(InvalidSecret::TooLong { length: text.len() })
-        } else if text.starts_with(Self::HASHED) {
-            Err(InvalidSecret::Hashed)
         } else {
             Ok(Secret(text))
         }
@@ -90,8 +94,11 @@ pub enum InvalidSecret {
         length: usize,
     },
     /// It is the hash of a secret, or looks like one to a receiver.
-    #[error("it begins with \"sha256:\", which marks the hash of a secret; write the secret itself")]
+    #[error("it looks like the SHA-256 of a secret, by which receivers know one; write the secret itself")]
     Hashed,
+    /// It is something that is easily put in the place of a secret. No receiver would accept it.
+    #[error("it is {0}")]
+    Mistake(Mistake),
     /// It holds a character that does not fit into a header.
     #[error("its character {position} is not visible ASCII (0x21 to 0x7e)")]
     Character {

@@ -48,8 +48,8 @@ mod watch;
 mod webhook;
 
 pub use guard::{Claim, Guard, Repeated};
-pub use load::LoadError;
-pub use secrets::{InvalidSecret, Secrets};
+pub use load::{At, LoadError, Misplaced};
+pub use secrets::{InvalidSecret, Mistake, Secrets};
 pub use verifier::{Rejection, SECRET_HEADER, Verified, Verifier};
 #[cfg(feature = "watch")]
 pub use watch::{Change, Following};

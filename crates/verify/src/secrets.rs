@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::first::First;
-use crate::load::{self, LoadError};
+use crate::load::{self, At, Entry, LoadError, Misplaced};
 
 /// What begins a secret that is given as its SHA-256.
 const HASHED: &str = "sha256:";
@@ -57,14 +57,17 @@ impl Secrets {
     ///
     /// # Errors
     /// There must be at least one, and each must be [`Secrets::MIN`] to [`Secrets::MAX`] visible ASCII characters (0x21
-    /// to 0x7e), or `sha256:` and 64 hexadecimal digits.
+    /// to 0x7e), or `sha256:` and 64 hexadecimal digits. What is [no secret at all](Mistake) is refused.
     pub fn new<I>(secrets: I) -> Result<Secrets, InvalidSecret>
     where
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
         Self::collect(
-            secrets.into_iter().enumerate().map(|(index, secret)| accepted(index, secret.as_ref(), None)),
+            secrets
+                .into_iter()
+                .enumerate()
+                .map(|(index, secret)| accepted(At::Index(index), secret.as_ref(), None)),
         )
     }
 
@@ -79,12 +82,16 @@ impl Secrets {
     {
         let secrets = secrets.into_iter().enumerate();
         Self::collect(
-            secrets.map(|(index, (label, secret))| accepted(index, secret.as_ref(), Some(label.into()))),
+            secrets.map(|(index, (label, secret))| {
+                accepted(At::Index(index), secret.as_ref(), Some(label.into()))
+            }),
         )
     }
 
-    /// The secrets in a text: one a line, which may have a label and spaces in front of it. Empty lines, and those that
-    /// begin with `# `, are passed over.
+    /// The secrets in the text of a file: one a line, which may have a label in front of it, and spaces around both. A
+    /// label has 1 to 15 visible ASCII characters: fewer than a secret, so that no secret is ever taken for a label.
+    /// Empty lines are passed over, and comments: lines of which the first character is `#`. What looks commented out in
+    /// another way (`//`, `;`, `--`) is refused.
     ///
     /// ```
     /// # use aquarium_verify::Secrets;
@@ -96,20 +103,22 @@ impl Secrets {
     /// ```
     ///
     /// # Errors
-    /// As those of [`Secrets::new`]; or a line has more than a label and a secret.
+    /// As those of [`Secrets::new`]; or a line is [`Misplaced`](crate::Misplaced).
     pub fn parse(text: &str) -> Result<Secrets, InvalidSecret> {
-        Self::collect(load::lines(text).enumerate().map(|(index, line)| {
-            let (label, secret) = line.ok_or(InvalidSecret::Words { index })?;
-            accepted(index, secret, label.map(Into::into))
-        }))
+        Self::entries(load::lines(text))
     }
 
-    /// The secrets in an environment variable, as [`Secrets::parse`] reads them.
+    /// The secrets in an environment variable: one or several, divided by spaces, commas or line breaks. They have no
+    /// labels, and there are no comments.
     ///
     /// # Errors
-    /// The variable is not set, is not text, or [`Secrets::parse`] refuses it.
+    /// The variable is not set or is not text; or as those of [`Secrets::new`].
     pub fn from_env(name: &str) -> Result<Secrets, LoadError> {
-        load::from_env(name, Self::parse)
+        load::from_env(name, Self::parse_variable)
+    }
+
+    fn parse_variable(text: &str) -> Result<Secrets, InvalidSecret> {
+        Self::entries(load::words(text))
     }
 
     /// The secrets in a file of at most 64 KiB, as [`Secrets::parse`] reads them.
@@ -118,6 +127,16 @@ impl Secrets {
     /// The file cannot be read, is not UTF-8 text, is too large, or [`Secrets::parse`] refuses it.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Secrets, LoadError> {
         load::from_file(path.as_ref(), Self::parse)
+    }
+
+    fn entries<'t>(
+        entries: impl Iterator<Item = Result<Entry<'t>, (At, Misplaced)>>,
+    ) -> Result<Secrets, InvalidSecret> {
+        Self::collect(entries.map(|entry| {
+            let Entry { at, label, value } =
+                entry.map_err(|(at, why)| InvalidSecret::Misplaced { at, why })?;
+            accepted(at, value, label.map(Into::into))
+        }))
     }
 
     fn collect(
@@ -154,27 +173,49 @@ impl fmt::Debug for Secrets {
     }
 }
 
-fn accepted(index: usize, secret: &str, label: Option<Arc<str>>) -> Result<Accepted, InvalidSecret> {
+fn accepted(at: At, secret: &str, label: Option<Arc<str>>) -> Result<Accepted, InvalidSecret> {
     let digest = match secret.strip_prefix(HASHED) {
-        Some(hex) => unhex(hex).ok_or(InvalidSecret::Hash { index })?,
+        Some(hex) => unhex(hex).ok_or(InvalidSecret::Hash { at })?,
         None => {
-            check(index, secret)?;
+            check(at, secret)?;
             digest(secret.as_bytes())
         }
     };
     Ok(Accepted { digest: Zeroizing::new(digest), label })
 }
 
-fn check(index: usize, secret: &str) -> Result<(), InvalidSecret> {
-    if let Some(at) = secret.chars().position(|c| !c.is_ascii_graphic()) {
-        Err(InvalidSecret::Character { index, position: at + 1 })
+fn check(at: At, secret: &str) -> Result<(), InvalidSecret> {
+    if let Some(what) = Mistake::of(secret) {
+        Err(InvalidSecret::Mistake { at, what })
+    } else if let Some(position) = secret.chars().position(|c| !c.is_ascii_graphic()) {
+        Err(InvalidSecret::Character { at, position: position + 1 })
     } else if secret.len() < Secrets::MIN {
-        Err(InvalidSecret::TooShort { index, length: secret.len() })
+        Err(InvalidSecret::TooShort { at, length: secret.len() })
     } else if secret.len() > Secrets::MAX {
-        Err(InvalidSecret::TooLong { index, length: secret.len() })
+        Err(InvalidSecret::TooLong { at, length: secret.len() })
     } else {
         Ok(())
     }
+}
+
+/// `$NAME` and `%NAME%`, as a shell would replace them.
+fn is_variable(secret: &str) -> bool {
+    let percent = secret.strip_prefix('%').and_then(|rest| rest.strip_suffix('%'));
+    percent.or_else(|| secret.strip_prefix('$')).is_some_and(|name| {
+        !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    })
+}
+
+/// `NAME=value`. The padding at the end of base64 is no value.
+fn is_assignment(secret: &str) -> bool {
+    let Some((name, value)) = secret.split_once('=') else { return false };
+    let name = name.strip_prefix("export").map_or(name, str::trim_start);
+    let identifier = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    !name.is_empty()
+        && !name.as_bytes()[0].is_ascii_digit()
+        && name.bytes().all(identifier)
+        && !value.trim_matches('=').is_empty()
 }
 
 fn digest(bytes: &[u8]) -> [u8; 32] {
@@ -205,47 +246,98 @@ pub enum InvalidSecret {
     #[error("no secret was given")]
     NoSecret,
     /// A secret is shorter than [`Secrets::MIN`]. An empty one is what an unset variable leaves behind.
-    #[error(
-        "the secret at index {index} has {length} characters, which is too few; accepted: {} or more",
-        Secrets::MIN
-    )]
+    #[error("the secret {at} has {length} characters, which is too few; accepted: {} or more", Secrets::MIN)]
     TooShort {
-        /// Which secret, from 0.
-        index: usize,
+        /// Which secret.
+        at: At,
         /// How many characters it has.
         length: usize,
     },
     /// A secret is longer than [`Secrets::MAX`].
-    #[error(
-        "the secret at index {index} has {length} characters, which is too many; accepted: up to {}",
-        Secrets::MAX
-    )]
+    #[error("the secret {at} has {length} characters, which is too many; accepted: up to {}", Secrets::MAX)]
     TooLong {
-        /// Which secret, from 0.
-        index: usize,
+        /// Which secret.
+        at: At,
         /// How many characters it has.
         length: usize,
     },
     /// A secret holds a character that a header does not carry.
-    #[error("the secret at index {index} has a character that is not visible ASCII, at position {position}")]
+    #[error("the secret {at} has a character that is not visible ASCII, as its character {position}")]
     Character {
-        /// Which secret, from 0.
-        index: usize,
+        /// Which secret.
+        at: At,
         /// Which character of it, from 1.
         position: usize,
     },
     /// A secret begins with `sha256:`, and what follows is not a SHA-256.
-    #[error("the secret at index {index} begins with \"sha256:\"; accepted after it: 64 hexadecimal digits")]
+    #[error("the secret {at} begins with \"sha256:\"; accepted after it: 64 hexadecimal digits")]
     Hash {
-        /// Which secret, from 0.
-        index: usize,
+        /// Which secret.
+        at: At,
     },
-    /// A line of a text has more than a label and a secret.
-    #[error("the line of the secret at index {index} has more than two words; accepted: [label] secret")]
-    Words {
-        /// Which secret, from 0.
-        index: usize,
+    /// What was given is not a secret, but something that is easily put in its place. No call would carry it.
+    #[error("the secret {at} is {what}")]
+    Mistake {
+        /// Which secret.
+        at: At,
+        /// What it looks like.
+        what: Mistake,
     },
+    /// A secret is not written as one is in a file or a variable.
+    #[error("the secret {at} {why}")]
+    Misplaced {
+        /// Which secret.
+        at: At,
+        /// What is wrong.
+        why: Misplaced,
+    },
+}
+
+/// What was given in place of a secret. One that really looks like this can be given by its SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Mistake {
+    /// `whsec_…`: signatures are checked with it.
+    #[error("a signing key (whsec_); accepted: the secret that X-Aquarium-Secret carries")]
+    SigningKey,
+    /// `SHA256:…`, `sha256=…`, `sha-256:…`.
+    #[error(
+        "a hash that is not written as one; accepted: \"sha256:\" in lower case and 64 hexadecimal digits"
+    )]
+    Hash,
+    /// `"…"`, `'…'` or `` `…` ``.
+    #[error("in quotes; accepted: the secret without them")]
+    Quoted,
+    /// `${NAME}`, `$(…)`, `{{…}}`, `$NAME` or `%NAME%`.
+    #[error("a placeholder that was not replaced; accepted: the secret")]
+    Placeholder,
+    /// `NAME=value`.
+    #[error("an assignment, NAME=value; accepted: the value alone")]
+    Assignment,
+}
+
+impl Mistake {
+    /// What a text is instead of a secret, if it looks like something else.
+    pub fn of(secret: &str) -> Option<Mistake> {
+        let enclosed = |open: &str, close: &str| {
+            secret.len() >= open.len() + close.len() && secret.starts_with(open) && secret.ends_with(close)
+        };
+        let hash = secret.get(..6).is_some_and(|prefix| prefix.eq_ignore_ascii_case("sha256"))
+            || secret.get(..7).is_some_and(|prefix| prefix.eq_ignore_ascii_case("sha-256"));
+        if secret.starts_with("whsec_") {
+            Some(Mistake::SigningKey)
+        } else if hash && secret[6..].contains([':', '=', '-']) {
+            Some(Mistake::Hash)
+        } else if ["\"", "'", "`"].into_iter().any(|quote| enclosed(quote, quote)) {
+            Some(Mistake::Quoted)
+        } else if enclosed("${", "}") || enclosed("$(", ")") || enclosed("{{", "}}") || is_variable(secret) {
+            Some(Mistake::Placeholder)
+        } else if is_assignment(secret) {
+            Some(Mistake::Assignment)
+        } else {
+            None
+        }
+    }
 }
 
 #[cfg(test)]
@@ -265,18 +357,18 @@ mod tests {
             (&[good, good], None),
             (&[&hash], None),
             (&[], Some(InvalidSecret::NoSecret)),
-            (&[""], Some(InvalidSecret::TooShort { index: 0, length: 0 })),
-            (&[good, "0123456789abcde"], Some(InvalidSecret::TooShort { index: 1, length: 15 })),
-            (&[&longer], Some(InvalidSecret::TooLong { index: 0, length: 1025 })),
-            (&["0123456789abcdef\n"], Some(InvalidSecret::Character { index: 0, position: 17 })),
-            (&["0123456789 abcdef"], Some(InvalidSecret::Character { index: 0, position: 11 })),
-            (&["0123456789abcdef\u{7f}"], Some(InvalidSecret::Character { index: 0, position: 17 })),
-            (&["schlüssel-schlüssel"], Some(InvalidSecret::Character { index: 0, position: 5 })),
-            (&[good, &hash[..70]], Some(InvalidSecret::Hash { index: 1 })),
-            (&[&format!("{hash}0")], Some(InvalidSecret::Hash { index: 0 })),
-            (&[&hash.replace('F', "+")], Some(InvalidSecret::Hash { index: 0 })),
-            (&[&hash.replace("aF", "é")], Some(InvalidSecret::Hash { index: 0 })),
-            (&["sha256:correct-horse-battery-staple"], Some(InvalidSecret::Hash { index: 0 })),
+            (&[""], Some(InvalidSecret::TooShort { at: At::Index(0), length: 0 })),
+            (&[good, "0123456789abcde"], Some(InvalidSecret::TooShort { at: At::Index(1), length: 15 })),
+            (&[&longer], Some(InvalidSecret::TooLong { at: At::Index(0), length: 1025 })),
+            (&["0123456789abcdef\n"], Some(InvalidSecret::Character { at: At::Index(0), position: 17 })),
+            (&["0123456789 abcdef"], Some(InvalidSecret::Character { at: At::Index(0), position: 11 })),
+            (&["0123456789abcdef\u{7f}"], Some(InvalidSecret::Character { at: At::Index(0), position: 17 })),
+            (&["schlüssel-schlüssel"], Some(InvalidSecret::Character { at: At::Index(0), position: 5 })),
+            (&[good, &hash[..70]], Some(InvalidSecret::Hash { at: At::Index(1) })),
+            (&[&format!("{hash}0")], Some(InvalidSecret::Hash { at: At::Index(0) })),
+            (&[&hash.replace('F', "+")], Some(InvalidSecret::Hash { at: At::Index(0) })),
+            (&[&hash.replace("aF", "é")], Some(InvalidSecret::Hash { at: At::Index(0) })),
+            (&["sha256:correct-horse-battery-staple"], Some(InvalidSecret::Hash { at: At::Index(0) })),
         ];
         for (secrets, expected) in table {
             assert_eq!(Secrets::new(*secrets).err(), *expected, "{secrets:?}");
@@ -297,17 +389,79 @@ mod tests {
     }
 
     #[test]
-    fn a_text_has_a_secret_a_line() {
-        let text = "# comment\n\nnew\t correct-horse-battery-staple\r\n  #another-horse-another-battery\n";
-        let secrets = Secrets::parse(text).unwrap();
-        let label = |secret: &str| secrets.find(secret.as_bytes()).unwrap().1.map(|label| label.to_string());
-        assert_eq!(label("correct-horse-battery-staple").as_deref(), Some("new"));
-        assert_eq!(label("#another-horse-another-battery"), None);
-        assert_eq!(
-            Secrets::parse("a b correct-horse-battery-staple").unwrap_err(),
-            InvalidSecret::Words { index: 0 }
-        );
+    fn what_stands_in_place_of_a_secret_is_refused_at_the_start_and_not_shown() {
+        use Mistake::*;
+        let hex = "0123456789abcdef".repeat(4);
+        let table = [
+            ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", SigningKey),
+            (&format!("SHA256:{hex}"), Hash),
+            (&format!("Sha256:{hex}"), Hash),
+            (&format!("sha256={hex}"), Hash),
+            (&format!("sha256-{hex}"), Hash),
+            (&format!("SHA-256:{hex}"), Hash),
+            ("\"correct-horse-battery-staple\"", Quoted),
+            ("'correct-horse-battery-staple'", Quoted),
+            ("`correct-horse-battery-staple`", Quoted),
+            ("${AQUARIUM_SECRET}", Placeholder),
+            ("${AQUARIUM_SECRET:-}", Placeholder),
+            ("$(cat /run/secrets/aquarium)", Placeholder),
+            ("{{ .Values.secret }}", Placeholder),
+            ("$AQUARIUM_SECRET", Placeholder),
+            ("%AQUARIUM_SECRET%", Placeholder),
+            ("AQUARIUM_SECRET=correct-horse-battery-staple", Assignment),
+            ("export AQUARIUM_SECRET=correct-horse-battery-staple", Assignment),
+            ("secret=correct-horse-battery-staple", Assignment),
+        ];
+        for (given, what) in table {
+            let refused = Secrets::new([given]).unwrap_err();
+            assert_eq!(refused, InvalidSecret::Mistake { at: At::Index(0), what }, "{given}");
+            if !given.contains(' ') {
+                let at = At::Line(2);
+                assert_eq!(
+                    Secrets::parse(&format!("\n{given}")).unwrap_err(),
+                    InvalidSecret::Mistake { at, what },
+                    "{given}"
+                );
+                let refused = Secrets::parse_variable(given).unwrap_err();
+                assert_eq!(refused, InvalidSecret::Mistake { at: At::Word(1), what }, "{given}");
+                assert!(!refused.to_string().contains("horse") && !refused.to_string().contains("0123"));
+            }
+        }
+        // Secrets that only begin or end like one of these.
+        for given in [
+            "0123456789abcdefghij==",
+            "sha256isnotahashhere",
+            "$ecret-horse-battery",
+            "it's-a-horse-battery",
+            "1=correct-horse-battery",
+            "correct-horse=battery",
+        ] {
+            assert!(Secrets::new([given]).is_ok(), "{given}");
+        }
+    }
+
+    #[test]
+    fn what_was_commented_out_is_no_longer_accepted_and_no_secret_becomes_a_label() {
+        const A: &str = "correct-horse-battery-staple";
+        const B: &str = "another-horse-another-battery";
+        let accepts = |secrets: &Secrets, presented: &str| secrets.find(presented.as_bytes());
+        for mark in ["#", "# ", "##", "  #"] {
+            let secrets = Secrets::parse(&format!("new {A}\n{mark}old {B}\n{mark}{B}")).unwrap();
+            assert_eq!(accepts(&secrets, A), Some((0, Some("new".into()))), "{mark}");
+            for presented in [B.to_owned(), format!("{mark}{B}"), format!("#{B}")] {
+                assert_eq!(accepts(&secrets, &presented), None, "{mark}: {presented}");
+            }
+        }
+        for text in [format!("{A} {B}"), format!("{A}, {B}"), format!("{A}\r{B}"), format!("{A}\n{B}\n")] {
+            let secrets = Secrets::parse_variable(&text).unwrap();
+            assert_eq!(accepts(&secrets, A), Some((0, None)), "{text:?}");
+            assert_eq!(accepts(&secrets, B), Some((1, None)), "{text:?}");
+        }
+        let refused = Secrets::parse(&format!("{A} {B}")).unwrap_err().to_string();
+        assert!(refused.starts_with("the secret in line 1 has a label of 28 characters; "), "{refused}");
+        assert!(!refused.contains("horse"));
         assert_eq!(Secrets::parse(" \n# nothing\n").unwrap_err(), InvalidSecret::NoSecret);
+        assert_eq!(Secrets::parse_variable(" , ").unwrap_err(), InvalidSecret::NoSecret);
     }
 
     #[test]

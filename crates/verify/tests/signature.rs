@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aquarium_verify::signature::{InvalidId, InvalidKey, Keys, Rejection, Signed, Verifier};
+use aquarium_verify::{At, Misplaced};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 // Of the tests of the libraries for Go, Java, JavaScript, PHP, Python and Ruby.
@@ -283,31 +284,50 @@ fn a_key_is_24_to_64_bytes_as_base64() {
         (&of(25), None),
         (&of(25).replace('=', ""), None),
         (&of(64), None),
-        ("", Some(InvalidKey::Length { index: 0, length: 0 })),
-        ("whsec_", Some(InvalidKey::Length { index: 0, length: 0 })),
-        (&of(23), Some(InvalidKey::Length { index: 0, length: 23 })),
-        (&of(65), Some(InvalidKey::Length { index: 0, length: 65 })),
-        (&of(1 << 20), Some(InvalidKey::Length { index: 0, length: 1 << 20 })),
-        (&KEY.replace("whsec_", "whsk_"), Some(InvalidKey::Asymmetric { index: 0 })),
-        (&KEY.replace("whsec_", "whpk_"), Some(InvalidKey::Asymmetric { index: 0 })),
-        (&KEY.replace("whsec_", "whsec-"), Some(InvalidKey::Base64 { index: 0 })),
-        (&format!("{KEY}="), Some(InvalidKey::Base64 { index: 0 })),
-        (&format!("{}=", of(25)), Some(InvalidKey::Base64 { index: 0 })),
-        (&format!("{KEY}\n"), Some(InvalidKey::Base64 { index: 0 })),
-        (&format!("{}A", of(24)), Some(InvalidKey::Base64 { index: 0 })),
-        (&of(24).replace("Bw", "B_"), Some(InvalidKey::Base64 { index: 0 })),
-        (&of(24).replace("Bw", "\u{e9}"), Some(InvalidKey::Base64 { index: 0 })),
+        ("", Some(InvalidKey::Length { at: At::Index(0), length: 0 })),
+        ("whsec_", Some(InvalidKey::Length { at: At::Index(0), length: 0 })),
+        (&of(23), Some(InvalidKey::Length { at: At::Index(0), length: 23 })),
+        (&of(65), Some(InvalidKey::Length { at: At::Index(0), length: 65 })),
+        (&of(1 << 20), Some(InvalidKey::Length { at: At::Index(0), length: 1 << 20 })),
+        (&KEY.replace("whsec_", "whsk_"), Some(InvalidKey::Asymmetric { at: At::Index(0) })),
+        (&KEY.replace("whsec_", "whpk_"), Some(InvalidKey::Asymmetric { at: At::Index(0) })),
+        (&KEY.replace("whsec_", "whsec-"), Some(InvalidKey::Base64 { at: At::Index(0) })),
+        (&format!("{KEY}="), Some(InvalidKey::Base64 { at: At::Index(0) })),
+        (&format!("{}=", of(25)), Some(InvalidKey::Base64 { at: At::Index(0) })),
+        (&format!("{KEY}\n"), Some(InvalidKey::Base64 { at: At::Index(0) })),
+        (&format!("{}A", of(24)), Some(InvalidKey::Base64 { at: At::Index(0) })),
+        (&of(24).replace("Bw", "B_"), Some(InvalidKey::Base64 { at: At::Index(0) })),
+        (&of(24).replace("Bw", "\u{e9}"), Some(InvalidKey::Base64 { at: At::Index(0) })),
     ];
     for (key, expected) in table {
         assert_eq!(Keys::new([key]).err(), *expected, "{key:.100}");
     }
     assert_eq!(Keys::new([""; 0]).unwrap_err(), InvalidKey::NoKey);
-    assert_eq!(Keys::new([KEY, "short"]).unwrap_err(), InvalidKey::Base64 { index: 1 });
+    assert_eq!(Keys::new([KEY, "short"]).unwrap_err(), InvalidKey::Base64 { at: At::Index(1) });
     assert_eq!(
         Keys::parse(&format!("# keys\nnew {KEY}\n\n{OTHER_KEY}\n")).map(|keys| format!("{keys:?}")).unwrap(),
         "Keys(2)"
     );
-    assert_eq!(Keys::parse("a b c").unwrap_err(), InvalidKey::Words { index: 0 });
+    assert_eq!(
+        Keys::parse("\na b c").unwrap_err(),
+        InvalidKey::Misplaced { at: At::Line(2), why: Misplaced::Words }
+    );
+    for text in [format!("{KEY} {OTHER_KEY}"), format!("{KEY}\n//{OTHER_KEY}"), format!("{KEY},{OTHER_KEY}")]
+    {
+        assert!(matches!(Keys::parse(&text).unwrap_err(), InvalidKey::Misplaced { .. }), "{text}");
+    }
+}
+
+#[test]
+fn a_key_that_was_commented_out_is_no_longer_accepted() {
+    let headers = headers(ID, &TIME.to_string(), SIGNATURE);
+    for mark in ["#", "# ", "##"] {
+        let keys = Keys::parse(&format!("new {OTHER_KEY}\n{mark}old {KEY}\n{mark}{KEY}")).unwrap();
+        let begun = Verifier::new(keys).begin(&headers, at(TIME));
+        let mut check = begun.unwrap();
+        check.update(BODY);
+        assert_eq!(check.finish().unwrap_err(), Rejection::Wrong, "{mark}");
+    }
 }
 
 #[test]

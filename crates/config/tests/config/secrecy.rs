@@ -94,8 +94,18 @@ fn a_secret_that_is_none_is_refused_since_sending_without_it_would_be_worse() {
         ("\n", "it is empty"),
         (
             "sha256:cbe6beb26479b568e5f15b50217c6c83c0ee051dc4e522b9840d8e291d6aaf46\n",
-            "it begins with \"sha256:\", which marks the hash of a secret; write the secret itself",
+            "it looks like the SHA-256 of a secret, by which receivers know one; write the secret itself",
         ),
+        (
+            "whsec_Zq7Zq7Zq7Zq7Zq7Zq7Zq7\n",
+            "it is a signing key (whsec_); accepted: the secret that X-Aquarium-Secret carries",
+        ),
+        ("'correct-horse-battery-staple'", "it is in quotes; accepted: the secret without them"),
+        (
+            "ACME_SECRET=correct-horse-battery-staple",
+            "it is an assignment, NAME=value; accepted: the value alone",
+        ),
+        ("${ACME_SECRET}", "it is a placeholder that was not replaced; accepted: the secret"),
         ("too-short\n", "it has 9 characters, which is too few; accepted: 16 or more"),
         ("two lines\nof a secret\n", "its character 4 is not visible ASCII (0x21 to 0x7e)"),
         ("0123456789abcdef\n\n", "its character 17 is not visible ASCII (0x21 to 0x7e)"),
@@ -176,15 +186,15 @@ fn a_signing_key_that_is_none_is_refused_without_being_told() {
 fn a_signing_key_that_every_request_would_tell_is_refused() {
     let acme = "secret = { file = \"../signing-keys/acme\" }\nsigning_key = { env = \"KEY\" }";
     let key = format!("whsec_{}", "Zq7".repeat(12));
-    for secret in [&*key, &key["whsec_".len()..]] {
-        let source = directory("", acme).file("signing-keys/acme", secret).variable("KEY", &key);
-        let said = errors(&source).to_string();
-        assert_eq!(
-            said,
-            "organizations/acme.toml:3:23: environment variable \"KEY\" is the secret too, \
-             which every request carries: whoever gets one could sign"
-        );
-    }
+    let said = |secret: &str| {
+        errors(&directory("", acme).file("signing-keys/acme", secret).variable("KEY", &key)).to_string()
+    };
+    assert_eq!(
+        said(&key["whsec_".len()..]),
+        "organizations/acme.toml:3:23: environment variable \"KEY\" is the secret too, \
+         which every request carries: whoever gets one could sign"
+    );
+    assert!(said(&key).contains("holds no usable secret: it is a signing key (whsec_)"), "{}", said(&key));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Verifier, unix_seconds};
-use crate::load::{self, LoadError};
+use crate::load::{self, At, Entry, LoadError, Misplaced};
 
 /// What begins a key, so that it is seen what it is.
 const PREFIX: &str = "whsec_";
@@ -62,7 +62,9 @@ impl Keys {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        Self::collect(keys.into_iter().enumerate().map(|(index, key)| Key::new(index, key.as_ref(), None)))
+        Self::collect(
+            keys.into_iter().enumerate().map(|(index, key)| Key::new(At::Index(index), key.as_ref(), None)),
+        )
     }
 
     /// The same, with a label for each, by which [`Signed`](super::Signed) tells which one was used.
@@ -75,27 +77,27 @@ impl Keys {
         K: AsRef<str>,
     {
         let keys = keys.into_iter().enumerate();
-        Self::collect(keys.map(|(index, (label, key))| Key::new(index, key.as_ref(), Some(label.into()))))
+        Self::collect(
+            keys.map(|(index, (label, key))| Key::new(At::Index(index), key.as_ref(), Some(label.into()))),
+        )
     }
 
-    /// The keys in a text: one a line, which may have a label and spaces in front of it. Empty lines, and those that
-    /// begin with `# `, are passed over.
+    /// The keys in the text of a file: one a line, with or without a label, and comments, as
+    /// [`Secrets::parse`](crate::Secrets::parse) says.
     ///
     /// # Errors
-    /// As those of [`Keys::new`]; or a line has more than a label and a key.
+    /// As those of [`Keys::new`]; or a line is [`Misplaced`](crate::Misplaced).
     pub fn parse(text: &str) -> Result<Keys, InvalidKey> {
-        Self::collect(load::lines(text).enumerate().map(|(index, line)| {
-            let (label, key) = line.ok_or(InvalidKey::Words { index })?;
-            Key::new(index, key, label.map(Into::into))
-        }))
+        Self::entries(load::lines(text))
     }
 
-    /// The keys in an environment variable, as [`Keys::parse`] reads them.
+    /// The keys in an environment variable: one or several, divided by spaces, commas or line breaks. They have no labels,
+    /// and there are no comments.
     ///
     /// # Errors
-    /// The variable is not set, is not text, or [`Keys::parse`] refuses it.
+    /// The variable is not set or is not text; or as those of [`Keys::new`].
     pub fn from_env(name: &str) -> Result<Keys, LoadError> {
-        load::from_env(name, Self::parse)
+        load::from_env(name, |text| Self::entries(load::words(text)))
     }
 
     /// The keys in a file of at most 64 KiB, as [`Keys::parse`] reads them.
@@ -148,6 +150,15 @@ impl Keys {
         self.0[index].label.clone()
     }
 
+    fn entries<'t>(
+        entries: impl Iterator<Item = Result<Entry<'t>, (At, Misplaced)>>,
+    ) -> Result<Keys, InvalidKey> {
+        Self::collect(entries.map(|entry| {
+            let Entry { at, label, value } = entry.map_err(|(at, why)| InvalidKey::Misplaced { at, why })?;
+            Key::new(at, value, label.map(Into::into))
+        }))
+    }
+
     fn collect(keys: impl Iterator<Item = Result<Key, InvalidKey>>) -> Result<Keys, InvalidKey> {
         let keys: Arc<[Key]> = keys.collect::<Result<_, _>>()?;
         if keys.is_empty() { Err(InvalidKey::NoKey) } else { Ok(Keys(keys)) }
@@ -162,24 +173,24 @@ impl fmt::Debug for Keys {
 }
 
 impl Key {
-    fn new(index: usize, key: &str, label: Option<Arc<str>>) -> Result<Key, InvalidKey> {
+    fn new(at: At, key: &str, label: Option<Arc<str>>) -> Result<Key, InvalidKey> {
         if key.starts_with("whsk_") || key.starts_with("whpk_") {
-            return Err(InvalidKey::Asymmetric { index });
+            return Err(InvalidKey::Asymmetric { at });
         }
         let padded = key.strip_prefix(PREFIX).unwrap_or(key);
         let text = padded.trim_end_matches('=');
         if text.len() < padded.len() && padded.len() != text.len().next_multiple_of(4) {
-            return Err(InvalidKey::Base64 { index });
+            return Err(InvalidKey::Base64 { at });
         }
         // HMAC fills a shorter key up with zeros (RFC 2104 section 2).
         let mut bytes = Zeroizing::new([0; Keys::MAX]);
-        let base64 = base64().ok_or(InvalidKey::Base64 { index })?;
-        let length = base64.decode_len(text.len()).map_err(|_| InvalidKey::Base64 { index })?;
+        let base64 = base64().ok_or(InvalidKey::Base64 { at })?;
+        let length = base64.decode_len(text.len()).map_err(|_| InvalidKey::Base64 { at })?;
         if !(Keys::MIN..=Keys::MAX).contains(&length) {
-            return Err(InvalidKey::Length { index, length });
+            return Err(InvalidKey::Length { at, length });
         }
         let decoded = base64.decode_mut(text.as_bytes(), &mut bytes[..length]);
-        decoded.map_err(|_| InvalidKey::Base64 { index })?;
+        decoded.map_err(|_| InvalidKey::Base64 { at })?;
         Ok(Key { signing: Signing::new((&*bytes).into()), label })
     }
 }
@@ -216,36 +227,36 @@ pub enum InvalidKey {
     NoKey,
     /// A key is not base64.
     #[error(
-        "the key at index {index} is not base64; accepted: whsec_ and {} to {} bytes as base64",
+        "the key {at} is not base64; accepted: whsec_ and {} to {} bytes as base64",
         Keys::MIN,
         Keys::MAX
     )]
     Base64 {
-        /// Which key, from 0.
-        index: usize,
+        /// Which key.
+        at: At,
     },
     /// A key is shorter than [`Keys::MIN`] or longer than [`Keys::MAX`]. An empty one is what an unset variable leaves
     /// behind.
-    #[error("the key at index {index} has {length} bytes; accepted: {} to {}", Keys::MIN, Keys::MAX)]
+    #[error("the key {at} has {length} bytes; accepted: {} to {}", Keys::MIN, Keys::MAX)]
     Length {
-        /// Which key, from 0.
-        index: usize,
+        /// Which key.
+        at: At,
         /// How many bytes it has.
         length: usize,
     },
     /// A key is one of a pair, which signatures of version `v1a` are made with.
-    #[error(
-        "the key at index {index} is one of a pair (whsk_, whpk_), which cannot be used here; accepted: whsec_"
-    )]
+    #[error("the key {at} is one of a pair (whsk_, whpk_), which cannot be used here; accepted: whsec_")]
     Asymmetric {
-        /// Which key, from 0.
-        index: usize,
+        /// Which key.
+        at: At,
     },
-    /// A line of a text has more than a label and a key.
-    #[error("the line of the key at index {index} has more than two words; accepted: [label] key")]
-    Words {
-        /// Which key, from 0.
-        index: usize,
+    /// A key is not written as one is in a file or a variable.
+    #[error("the key {at} {why}")]
+    Misplaced {
+        /// Which key.
+        at: At,
+        /// What is wrong.
+        why: Misplaced,
     },
 }
 

@@ -427,6 +427,37 @@ async fn who_may_ask_is_checked_before_anything_else() {
     assert!(sidecar.logs().iter().all(|line| !line.contains(config.secret("acme"))));
 }
 
+/// A field pattern of 120 bytes was compiled to a regular expression for 18 s, and meanwhile nothing else was done.
+#[tokio::test]
+async fn a_log_filter_is_checked_and_costs_nothing() {
+    let mut config = ConfigDirectory::new();
+    config.organization("acme", "");
+    let (sidecar, _) = start(&config).await;
+    let admin = Client::new(sidecar.admin());
+    let set = async |filter: &str| {
+        let body = serde_json::json!({ "filter": filter }).to_string();
+        tokio::time::timeout(SOON, admin.post("/v1/log", JSON, body)).await.unwrap().unwrap()
+    };
+    for pattern in [
+        r"info,[x{y=(((((a{1000}){1000}){1000}){1000}){1000})}]=debug",
+        r"info,[x{y=\w{999}\w{999}\w{999}}]=debug",
+    ] {
+        let started = tokio::time::Instant::now();
+        set(pattern).await;
+        let answer = admin.get("/livez").await.unwrap();
+        assert_eq!(answer.status, 200);
+        assert!(started.elapsed() < Duration::from_secs(5), "{pattern}");
+    }
+    for filter in ["warning", "", "9", "info debug", &"info,".repeat(300)] {
+        let problem = expect(400, set(filter).await);
+        assert_eq!(problem["field"], "/filter", "{problem}");
+    }
+    assert_eq!(
+        expect(200, set("warn,aquarium_dispatch=debug").await)["filter"],
+        "aquarium_dispatch=debug,warn"
+    );
+}
+
 #[tokio::test]
 async fn the_document_describes_the_api() {
     let mut config = ConfigDirectory::new();

@@ -144,6 +144,38 @@ async fn a_wrong_command_line_is_a_usage_error() {
     ended(&command(&["--version"], "").await, 0);
 }
 
+#[tokio::test]
+async fn a_log_filter_that_would_silence_the_log_is_a_usage_error_and_an_empty_one_is_the_default() {
+    let mut config = ConfigDirectory::new();
+    config.organization("acme", "");
+    let directory = config.path().display().to_string();
+    for filter in ["warning", "inf", "verbose", "9", "info debug", "aquarium_dispatch", "info,[x{y=1"] {
+        let output = command(&["run", "--config", &directory, "--log", filter], "").await;
+        ended(&output, 2);
+        assert!(output.stderr.contains("accepted: off, error, warn, info"), "{}", output.stderr);
+    }
+    let by_variable = async |filter: &str| {
+        let started = Command::new(binary())
+            .args(["run", "--config", &directory])
+            .env("AQUARIUM_LOG", filter)
+            .env("AQUARIUM_LOG_FORMAT", "text")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn();
+        let mut child = started.unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let first = timeout(SOON, lines.next_line()).await.unwrap().unwrap().unwrap();
+        (child, first)
+    };
+    let (mut child, first) = by_variable("warning").await;
+    assert!(first.contains("did you mean \"warn\"?"), "{first}");
+    assert_eq!(timeout(SOON, child.wait()).await.unwrap().unwrap().code(), Some(2));
+    let (_child, first) = by_variable(" ").await;
+    assert!(first.contains("INFO"), "{first}");
+}
+
 const TYPES: [&str; 6] =
     ["dataset-complete", "dataset-failed", "issues-created", "issue-updated", "issue-exported", "test"];
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use aquarium_event::is_visible;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -147,7 +148,7 @@ impl fmt::Display for Diagnostic {
 
 /// The character, unless it would break the line or steer a terminal.
 pub(crate) fn printable(character: char) -> char {
-    if character.is_control() && character != '\t' { char::REPLACEMENT_CHARACTER } else { character }
+    if is_visible(character) || character == '\t' { character } else { char::REPLACEMENT_CHARACTER }
 }
 
 /// A path fit to be printed.

@@ -47,4 +47,4 @@ pub use kind::{InvalidType, Type, Types, UnknownType};
 pub use refusal::{InvalidProject, JsonType, Reason, Refusal};
 pub use sample::{minimal, sample, samples};
 pub use scan::MAX_DEPTH;
-pub use word::nearest;
+pub use word::{is_visible, nearest};

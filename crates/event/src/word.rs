@@ -25,6 +25,29 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// Whether a terminal, a log or a page shows the character, and does nothing else: it is no control character (C0, DEL and
+/// C1 of ECMA-48), and none that hides others or changes the direction in which they are shown (Unicode, UAX #9).
+///
+/// ```
+/// assert!("naïve 日本".chars().all(aquarium_event::is_visible));
+/// assert!(!"\u{1b}\u{9b}\u{202e}\n".chars().any(aquarium_event::is_visible));
+/// ```
+pub fn is_visible(c: char) -> bool {
+    let hides = matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    );
+    !c.is_control() && !hides
+}
+
 /// The first [`MAX_ECHO`] characters of `text`, with an ellipsis when there are more.
 pub(crate) fn clip(text: &str) -> String {
     match text.char_indices().nth(MAX_ECHO) {

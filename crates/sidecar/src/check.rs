@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use aquarium_config::{Config, Fs, Subscription, Webhook, load};
 use serde_json::{Value, json};
 
+use crate::terminal::{print_json, visible_lines};
 use crate::{cli, reload};
 
 pub(crate) fn main(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
@@ -15,7 +16,7 @@ pub(crate) fn main(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
             let count = errors.errors().count();
             if arguments.json {
                 let lines: Vec<_> = errors.errors().map(ToString::to_string).collect();
-                writeln!(anstream::stdout(), "{:#}", json!({ "valid": false, "errors": lines }))?;
+                print_json(&json!({ "valid": false, "errors": lines }))?;
             } else {
                 cli::report(&errors.diagnostics)?;
             }
@@ -27,17 +28,18 @@ pub(crate) fn main(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
     cli::report(&loaded.warnings)?;
     if let Err(error) = reload::unusable(loaded.config.webhooks()) {
         if arguments.json {
-            writeln!(anstream::stdout(), "{:#}", json!({ "valid": false, "errors": [error] }))?;
+            print_json(&json!({ "valid": false, "errors": [error] }))?;
         } else {
-            writeln!(anstream::stderr(), "error: {error}")?;
+            writeln!(anstream::stderr(), "error: {}", visible_lines(&error))?;
         }
         return Ok(ExitCode::from(cli::BAD_CONFIG));
     }
-    let mut stdout = anstream::stdout();
     if arguments.json {
-        writeln!(stdout, "{:#}", as_json(&loaded.config))?;
+        print_json(&as_json(&loaded.config))?;
     } else {
-        print(&mut stdout, &loaded.config)?;
+        let mut text = Vec::new();
+        print(&mut text, &loaded.config)?;
+        write!(anstream::stdout(), "{}", visible_lines(&String::from_utf8_lossy(&text)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,9 @@ use anyhow::Context;
 use aquarium_config::Diagnostic;
 use clap::{Args, Parser, Subcommand};
 
+use crate::log::Directives;
 use crate::operate::arguments as operate;
+use crate::terminal::visible_lines;
 
 /// A durable webhook sender that sits next to an app.
 #[derive(Debug, Parser)]
@@ -84,8 +86,14 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DIR", default_value = "config", env = "AQUARIUM_CONFIG")]
     pub(crate) config: PathBuf,
     /// What to log: a level, or a filter such as "info,aquarium_dispatch=debug"
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "AQUARIUM_LOG")]
-    pub(crate) log: String,
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = Directives::DEFAULT,
+        env = "AQUARIUM_LOG",
+        value_parser = Directives::or_default
+    )]
+    pub(crate) log: Directives,
     /// How to log: auto is text on a terminal, and JSON, an object each line, elsewhere
     #[arg(long, value_name = "FORMAT", default_value = "auto", env = "AQUARIUM_LOG_FORMAT")]
     pub(crate) log_format: LogFormat,
@@ -234,7 +242,7 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // If stderr is gone too, there is nobody to tell.
-    let _ = writeln!(anstream::stderr(), "error: {error:#}");
+    let _ = writeln!(anstream::stderr(), "error: {}", visible_lines(&format!("{error:#}")));
     ExitCode::FAILURE
 }
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli;
 use crate::http::{Address, Answer, CONNECTIONS, Handler, Listener, Room, read, serve};
+use crate::terminal::{print_data, visible};
 
 /// The largest event that is taken, in bytes.
 const MAX_EVENT: usize = 64 * 1024 * 1024;
@@ -38,9 +39,7 @@ pub(crate) async fn main(arguments: cli::Listen) -> anyhow::Result<ExitCode> {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
             Some(received) = receiver.received.recv() => {
-                let mut stdout = anstream::stdout();
-                writeln!(stdout, "{}", received.summary())?;
-                write!(stdout, "{}", received.details())?;
+                print_data(format!("{}\n{}", received.summary(), received.details()).as_bytes())?;
             }
         }
     }
@@ -156,7 +155,7 @@ impl Received {
         };
         let header = |name| self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
         let (id, attempt) = (header("webhook-id"), header("aquarium-attempt"));
-        format!("{verdict}  {what}  {id}  attempt {attempt}  {} bytes", self.body.len())
+        visible(&format!("{verdict}  {what}  {id}  attempt {attempt}  {} bytes", self.body.len()))
     }
 
     /// The payload, indented; the rest of a long one is counted only.

@@ -1,14 +1,18 @@
 //! Logging to stderr.
 
+mod directives;
+
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
-use anyhow::Context;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use crate::cli::LogFormat;
+pub(crate) use directives::Directives;
+
+use crate::terminal::Log;
 
 /// Changes what is logged while the process runs.
 #[derive(Debug, Clone)]
@@ -20,8 +24,9 @@ impl Filter {
     /// # Errors
     /// What is wrong with it, in words: it stays as it was.
     pub(crate) fn set(&self, filter: &str) -> Result<(), String> {
-        let parsed = parse(filter).map_err(|error| format!("{error:#}"))?;
-        self.0.reload(parsed).map_err(|error| error.to_string())
+        let directives = filter.parse::<Directives>().map_err(|error| error.to_string())?;
+        let filter = directives.filter().map_err(|error| error.to_string())?;
+        self.0.reload(filter).map_err(|error| error.to_string())
     }
 
     /// What is logged, as a filter.
@@ -30,20 +35,16 @@ impl Filter {
     }
 }
 
-fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(filter).with_context(|| format!("{filter:?} is not a log filter"))
-}
-
 /// Starts logging what passes `filter`.
-pub(crate) fn start(filter: &str, format: LogFormat) -> anyhow::Result<Filter> {
-    let (filter, handle) = reload::Layer::new(parse(filter)?);
+pub(crate) fn start(filter: &Directives, format: LogFormat) -> anyhow::Result<Filter> {
+    let (filter, handle) = reload::Layer::new(filter.filter()?);
     let terminal = io::stderr().is_terminal();
     let json = match format {
         LogFormat::Auto => !terminal,
         LogFormat::Json => true,
         LogFormat::Text => false,
     };
-    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = fmt::layer().with_writer(move || Log::new(io::stderr(), json));
     let lines = match json {
         true => lines.json().flatten_event(true).boxed(),
         false => lines.with_ansi(terminal).with_target(false).boxed(),

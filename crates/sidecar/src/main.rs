@@ -19,6 +19,7 @@ mod send;
 mod service;
 mod storage;
 mod telemetry;
+mod terminal;
 
 use std::process::ExitCode;
 

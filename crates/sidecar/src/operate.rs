@@ -34,14 +34,12 @@ pub(crate) use webhooks::{main as webhooks, resume};
 
 use api::{Query, text};
 use arguments::Filter;
-use table::{styled, visible};
+use table::styled;
+
+use crate::terminal::{visible, visible_lines};
 
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(Clock::system().now().as_millis())
-}
-
-fn print_json(value: &Value) -> io::Result<()> {
-    writeln!(anstream::stdout(), "{value:#}")
 }
 
 /// Prints lines of a name and what belongs to it. Lines that say nothing are left out.
@@ -57,7 +55,7 @@ fn print_fields(fields: &[(&str, String)]) -> io::Result<()> {
 
 /// Says something beside the data.
 fn say(line: &str) -> io::Result<()> {
-    writeln!(anstream::stderr(), "{line}")
+    writeln!(anstream::stderr(), "{}", visible_lines(line))
 }
 
 /// A path whose last segments are the parts of a webhook's name.

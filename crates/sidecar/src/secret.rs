@@ -14,6 +14,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::cli;
+use crate::terminal::print_json;
 
 /// How many random bytes are in a secret, or in a signing key.
 const BYTES: usize = 32;
@@ -103,9 +104,8 @@ fn print(
     text: &str,
     replaced: bool,
 ) -> std::io::Result<()> {
-    let mut stdout = anstream::stdout();
     if !arguments.json {
-        return writeln!(stdout, "{text}");
+        return writeln!(anstream::stdout(), "{text}");
     }
     let printed = json!({
         "organization": arguments.organization,
@@ -113,5 +113,5 @@ fn print(
         (kind.key()): text,
         "replaced": replaced,
     });
-    writeln!(stdout, "{printed:#}")
+    print_json(&printed)
 }

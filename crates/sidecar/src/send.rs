@@ -1,6 +1,6 @@
 //! `send`: posts an event to a running sidecar.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::Method;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
+use crate::terminal::print_data;
 use crate::{cli, client};
 
 /// How long an answer may take, besides what `--wait` asks for.
@@ -34,9 +35,7 @@ pub(crate) async fn main(arguments: cli::Send) -> anyhow::Result<ExitCode> {
     if !status.is_success() {
         bail!("{}", client::reason(status, &answer));
     }
-    let mut stdout = anstream::stdout();
-    stdout.write_all(&answer)?;
-    writeln!(stdout)?;
+    print_data(&[&answer[..], b"\n"].concat())?;
     Ok(ExitCode::SUCCESS)
 }
 

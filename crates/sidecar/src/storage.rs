@@ -1,6 +1,6 @@
 //! `queue`: looking after the file that the queue is.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use serde_json::{Value, json};
 
 use crate::cli::{self, At};
+use crate::terminal::{Data, print_json, visible};
 
 pub(crate) fn main(command: cli::Queue) -> anyhow::Result<ExitCode> {
     match command {
@@ -22,12 +23,12 @@ pub(crate) fn main(command: cli::Queue) -> anyhow::Result<ExitCode> {
             let wrong = Closed::open(&path)?.verify();
             let fine = wrong.is_empty();
             if json {
-                writeln!(anstream::stdout(), "{:#}", json!({ "valid": fine, "errors": wrong }))?;
+                print_json(&json!({ "valid": fine, "errors": wrong }))?;
             } else if fine {
                 writeln!(anstream::stderr(), "{} is as it should be", path.display())?;
             } else {
                 for line in wrong {
-                    writeln!(anstream::stdout(), "{line}")?;
+                    writeln!(anstream::stdout(), "{}", visible(&line))?;
                 }
             }
             return Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -40,8 +41,9 @@ pub(crate) fn main(command: cli::Queue) -> anyhow::Result<ExitCode> {
         }
         cli::Queue::Export { at, pending } => {
             let Some(path) = path(at)? else { return Ok(ExitCode::from(cli::BAD_CONFIG)) };
-            let mut out = BufWriter::new(io::stdout().lock());
-            let number = export(&path, pending, |event| writeln!(out, "{}", as_json(&event)))?;
+            let mut out = Data::stdout();
+            let number =
+                export(&path, pending, |event| out.write(format!("{}\n", as_json(&event)).as_bytes()))?;
             out.flush()?;
             writeln!(anstream::stderr(), "{number} events")?;
         }
@@ -77,7 +79,7 @@ fn print(stats: &Stats, json: bool) -> io::Result<()> {
             "pending": pending, "delivered": delivered, "exhausted": exhausted, "skipped": skipped,
             "suspended_webhooks": suspended,
         });
-        return writeln!(out, "{stats:#}");
+        return print_json(&stats);
     }
     let (file, log, free) = (ByteSize(file), ByteSize(log), ByteSize(free));
     writeln!(out, "file       {file}, of which {free} are free")?;

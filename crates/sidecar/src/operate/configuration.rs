@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::api::{Api, Query, text};
 use super::arguments::Configuration;
 use super::time::relative;
-use super::{now, print_fields, print_json, say};
+use super::{now, print_fields, say};
+use crate::terminal::print_json;
 
 pub(crate) async fn main(command: Configuration) -> anyhow::Result<ExitCode> {
     match command {

@@ -10,9 +10,10 @@ use tokio::time::sleep;
 
 use super::api::{Api, Query, count, text};
 use super::arguments::{Admin, Deliveries, Filter, Paging};
-use super::table::{Table, visible};
+use super::table::Table;
 use super::time::{When, relative};
-use super::{milliseconds, now, of_id, outcome, phases, print_fields, print_json, query, say};
+use super::{milliseconds, now, of_id, outcome, phases, print_fields, query, say};
+use crate::terminal::{print_data, print_json, visible};
 
 pub(super) const PATH: &str = "/v1/deliveries";
 /// How often `--follow` looks.
@@ -78,7 +79,7 @@ async fn follow(filter: &Filter, paging: &Paging, admin: &Admin) -> anyhow::Resu
         found.retain(|delivery| !shown.contains(&text(delivery, "/id")));
         if admin.json {
             for delivery in &found {
-                writeln!(anstream::stdout(), "{delivery}")?;
+                print_data(format!("{delivery}\n").as_bytes())?;
             }
         } else if !found.is_empty() {
             print(&found, std::mem::take(&mut head))?;

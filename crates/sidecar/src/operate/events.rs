@@ -1,6 +1,6 @@
 //! `events`.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -9,7 +9,8 @@ use super::api::{Api, Query, text};
 use super::arguments::Events;
 use super::table::Table;
 use super::time::relative;
-use super::{deliveries, now, of_id, print_fields, print_json, query, say};
+use super::{deliveries, now, of_id, print_fields, query, say};
+use crate::terminal::{print_data, print_json};
 
 const PATH: &str = "/v1/events";
 
@@ -42,8 +43,8 @@ pub(crate) async fn main(command: Events) -> anyhow::Result<ExitCode> {
         }
         Events::Payload { event, admin } => {
             let body = Api::new(&admin)?.bytes(&of_id(PATH, &event, "/payload"), &Query::new()).await?;
-            // Byte for byte: no line end is added.
-            io::stdout().write_all(&body)?;
+            // Byte for byte, unless it is shown: no line end is added.
+            print_data(&body)?;
         }
     }
     Ok(ExitCode::SUCCESS)

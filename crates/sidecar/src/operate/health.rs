@@ -8,7 +8,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::api::{Api, Query};
 use super::arguments::{Admin, Healthcheck};
-use super::{print_json, say};
+use super::say;
+use crate::terminal::print_json;
 
 const DEFAULT: &str = "http://127.0.0.1:7879";
 

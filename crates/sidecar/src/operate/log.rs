@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::api::{Api, Query, text};
 use super::arguments::Log;
-use super::print_json;
+use crate::terminal::print_json;
 
 const PATH: &str = "/v1/log";
 

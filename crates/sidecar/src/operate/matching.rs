@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use super::api::{Api, text};
 use super::arguments::Match;
+use super::say;
 use super::table::Table;
-use super::{print_json, say};
+use crate::terminal::print_json;
 
 pub(crate) async fn main(arguments: Match) -> anyhow::Result<ExitCode> {
     let Match { organization, project, event_type, admin } = arguments;

@@ -13,7 +13,8 @@ use super::api::{Api, Query, text};
 use super::arguments::{Admin, Filter, Replay, Watch};
 use super::table::Table;
 use super::time::relative;
-use super::{deliveries, now, of_id, print_fields, print_json, query, say};
+use super::{deliveries, now, of_id, print_fields, query, say};
+use crate::terminal::print_json;
 
 const PATH: &str = "/v1/replays";
 /// How often a replay that is waited for is looked at.

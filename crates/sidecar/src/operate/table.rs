@@ -7,6 +7,8 @@ use tabled::builder::Builder;
 use tabled::settings::peaker::Peaker;
 use tabled::settings::{Padding, Style as Borders, Width};
 
+use crate::terminal::visible;
+
 /// As wide as a line is where nobody says otherwise: what reads it is a program, or a file.
 const UNBOUNDED: usize = usize::MAX;
 /// What a column is not made narrower than.
@@ -65,11 +67,6 @@ impl Peaker for LastFirst {
         let least = |column: usize| least.get(column).copied().unwrap_or_default().max(NARROWEST + 2);
         (1..widths.len()).rev().find(|column| widths[*column] > least(*column))
     }
-}
-
-/// What came from outside must not move the cursor, or change what a terminal shows.
-pub(super) fn visible(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
 /// States have colours. Those are left out where the output is no terminal.

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::api::{Api, text};
 use super::arguments::Test;
-use super::table::{styled, visible};
-use super::{milliseconds, of_webhook, outcome, phases, print_fields, print_json, say};
+use super::table::styled;
+use super::{milliseconds, of_webhook, outcome, phases, print_fields, say};
+use crate::terminal::{print_json, visible};
 
 /// How long the answer may take: an attempt's timeout is an hour at the most.
 const PATIENCE: Duration = Duration::from_secs(3_700);
@@ -45,7 +46,7 @@ fn print(result: &Value) -> anyhow::Result<()> {
     }
     let advice = text(result, "/advice");
     if !advice.is_empty() {
-        say(&visible(&advice))?;
+        say(&advice)?;
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use super::api::{Api, Query, count, text};
 use super::arguments::{Resume, Webhooks};
 use super::table::Table;
 use super::time::relative;
-use super::{now, of_webhook, print_fields, print_json, say};
+use super::{now, of_webhook, print_fields, say};
+use crate::terminal::print_json;
 
 pub(crate) async fn main(command: Webhooks) -> anyhow::Result<ExitCode> {
     match command {

@@ -206,6 +206,61 @@ async fn garbage_and_slow_clients_disturb_nobody() {
     drop(slow);
 }
 
+/// A web page reached the ingest under a name of its own, and posted events that went out with the secret.
+#[tokio::test]
+async fn a_web_page_posts_no_events_and_a_request_is_framed_and_addressed_once() {
+    let receiver = Receiver::start().await;
+    let mut config = config(&receiver.url("/"));
+    let admin = config.scratch().join("admin.sock");
+    config.section("admin", &format!("listen = \"unix:{}\"", admin.display()));
+    let (sidecar, client) = start(&config).await;
+    let address = sidecar.ingest().strip_prefix("http://").unwrap().to_owned();
+    let body = event("ds_1");
+    let framed = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    let chunked = |coding: &str| {
+        format!(
+            "Host: localhost\r\nTransfer-Encoding: {coding}\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        )
+    };
+    let table: &[(String, u16, &str)] = &[
+        (format!("Host: evil.example.com\r\n{framed}"), 421, "foreign-host"),
+        (format!("Host: localhost.evil.example.com:7878\r\n{framed}"), 421, "foreign-host"),
+        (format!("Host: localhost\r\nOrigin: https://evil.example.com\r\n{framed}"), 403, "foreign-origin"),
+        (format!("Host: localhost\r\nOrigin: null\r\n{framed}"), 403, "foreign-origin"),
+        (framed.clone(), 400, "invalid-host"),
+        (format!("Host: localhost\r\nHost: localhost\r\n{framed}"), 400, "invalid-host"),
+        (format!("Host: localhost\r\nHost: evil.example.com\r\n{framed}"), 400, "invalid-host"),
+        (chunked("gzip, chunked"), 501, "unknown-transfer-coding"),
+        (chunked("chunked, chunked"), 501, "unknown-transfer-coding"),
+    ];
+    for (rest, status, code) in table {
+        let head = format!(
+            "POST {EVENTS} HTTP/1.1\r\nContent-Type: application/json\r\nConnection: close\r\n{rest}"
+        );
+        let answer = talk(&address, head.as_bytes()).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(code),
+            "{rest}: {answer}"
+        );
+        assert!(answer.to_lowercase().contains("x-request-id: "), "{answer}");
+    }
+    // A browser connects to no unix socket: whoever does may call it as they like.
+    let admin = Client::new(sidecar.admin());
+    for host in ["evil.example.com", "anything"] {
+        assert_eq!(admin.request("GET", "/v1/webhooks", &[("Host", host)], "").await.unwrap().status, 200);
+    }
+    let foreign = [("Origin", "https://evil.example.com")];
+    problem(&admin.post("/v1/config/reload", &foreign, "").await.unwrap(), 403);
+
+    accept(&client, EVENTS, event("ds_2")).await;
+    assert_eq!(
+        receiver.wait_for(1, SOON).await[0].body,
+        event("ds_2").as_bytes(),
+        "none of the others went out"
+    );
+}
+
 /// Sends bytes, and returns what comes back until the other side closes.
 async fn talk(address: &str, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();

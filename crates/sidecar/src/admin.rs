@@ -10,7 +10,6 @@ mod document;
 mod events;
 mod fields;
 mod filter;
-mod guard;
 mod health;
 mod held;
 mod logging;
@@ -33,7 +32,8 @@ use http::Request;
 use hyper::body::Incoming;
 use tracing::Instrument;
 
-use crate::http::{Answer, Handler, Problem, RequestIds, Room};
+use crate::http::{Answer, Handler, HeadCheck, Problem, RequestIds, Room};
+use crate::ingest::check_token;
 use crate::log::Filter;
 use crate::telemetry::Metrics;
 use api::{Answers, Api, Call};
@@ -45,6 +45,7 @@ pub(crate) struct Admin<Q> {
     api: Api<Q>,
     router: Router<Answers<Q>>,
     ids: RequestIds,
+    head: HeadCheck,
 }
 
 /// What the door works with.
@@ -57,6 +58,7 @@ pub(crate) struct Parts<Q> {
     pub(crate) clock: Clock,
     pub(crate) chance: Chance,
     pub(crate) metrics: Metrics,
+    pub(crate) head: HeadCheck,
     /// Of the ingest.
     pub(crate) room: Room,
     /// Changes what is logged, if the process logs.
@@ -103,7 +105,7 @@ impl<Q: History> Admin<Q> {
     /// # Errors
     /// The API is not what it should be.
     pub(crate) fn new(parts: Parts<Q>) -> anyhow::Result<Self> {
-        let Parts { configuration, queue, control, replays, clock, chance, metrics, room, log } = parts;
+        let Parts { configuration, queue, control, replays, clock, chance, metrics, head, room, log } = parts;
         let ids = RequestIds::new(&chance);
         let api = Api {
             configuration,
@@ -119,14 +121,18 @@ impl<Q: History> Admin<Q> {
             tests: test::Tests::default(),
             document: document::document().to_json()?.into(),
         };
-        Ok(Self { api, router: Router::new(routes())?, ids })
+        Ok(Self { api, router: Router::new(routes())?, ids, head })
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
         let admin = self.api.configuration.config().borrow().admin.clone();
         let (head, body) = request.into_parts();
         let path = head.uri.path();
-        guard::check(&admin, &head.method, &head.headers, matches!(path, "/livez" | "/readyz"))?;
+        self.head.check(&head, admin.token.as_ref())?;
+        // Probes carry no token.
+        if !matches!(path, "/livez" | "/readyz") {
+            check_token(admin.token.as_ref(), &head.headers)?;
+        }
         let (answers, path) = self.router.find(&head.method, path)?;
         answers(&self.api, Call { head, path, body }).await
     }

@@ -2,6 +2,7 @@
 
 mod body;
 mod code;
+mod head;
 mod listener;
 mod problem;
 mod request_id;
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 pub(crate) use body::{BodyError, check_content_type, read};
 pub(crate) use code::Code;
+pub(crate) use head::HeadCheck;
 pub(crate) use listener::{Address, Listener};
 pub(crate) use problem::{Problem, ProblemDetails};
 pub(crate) use request_id::RequestIds;

@@ -19,7 +19,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
-use crate::http::{Answer, BodyError, Code, Handler, Problem, RequestIds, check_content_type, read};
+use crate::http::{
+    Answer, BodyError, Code, Handler, HeadCheck, Problem, RequestIds, check_content_type, read,
+};
 use crate::telemetry::{Accepting, Metrics, Tracer};
 use submit::Drafted;
 pub(crate) use submit::{refused, unavailable};
@@ -42,6 +44,7 @@ pub(crate) struct Ingest<Q> {
     clock: Clock,
     chance: Chance,
     ids: RequestIds,
+    head: HeadCheck,
     bodies: Budget,
     metrics: Metrics,
     tracer: Tracer,
@@ -57,6 +60,7 @@ struct Target<'a> {
 impl<Q: Queue> Ingest<Q> {
     pub(crate) fn new(
         queue: Q,
+        head: HeadCheck,
         config: watch::Receiver<Arc<Config>>,
         clock: Clock,
         chance: Chance,
@@ -64,7 +68,7 @@ impl<Q: Queue> Ingest<Q> {
         tracer: Tracer,
     ) -> Self {
         let (ids, bodies) = (RequestIds::new(&chance), Budget::new(BODIES));
-        Self { queue, config, clock, chance, ids, bodies, metrics, tracer }
+        Self { queue, config, clock, chance, ids, head, bodies, metrics, tracer }
     }
 
     async fn route(&self, request: Request<Incoming>, accepting: &mut Accepting) -> Result<Answer, Problem> {
@@ -85,6 +89,7 @@ impl<Q: Queue> Ingest<Q> {
     /// Judges a request by its head: where it goes, and how large its body may be.
     fn admit<'a>(&self, parts: &'a Parts) -> Result<(Target<'a>, usize), Problem> {
         let config = self.config.borrow();
+        self.head.check(parts, config.ingest.token.as_ref())?;
         check_token(config.ingest.token.as_ref(), &parts.headers)?;
         let target = target(parts.uri.path(), parts.uri.query())?;
         if parts.method != Method::POST {

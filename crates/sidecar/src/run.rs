@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
 use crate::cli;
-use crate::http::{Address, Listener, Room, serve};
+use crate::http::{Address, HeadCheck, Listener, Room, serve};
 use crate::ingest::Ingest;
 use crate::service::{Passed, Sockets};
 use crate::telemetry::{Exporting, Metrics, Observer, Tracer};
@@ -108,8 +108,7 @@ pub(crate) async fn start(
     log: Option<log::Filter>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Running> {
-    let (clock, chance) = (Clock::system(), Chance::system());
-    let config = &loaded.config;
+    let (clock, chance, config) = (Clock::system(), Chance::system(), &loaded.config);
     let options = reload::egress_options(config).map_err(anyhow::Error::msg)?;
     let share = files::share();
     let egress = Egress::new(options).context("egress cannot be set up")?.keeping_at_most(share.kept);
@@ -122,8 +121,10 @@ pub(crate) async fn start(
     let (close_doors, stop_sending) = (shutdown.child_token(), CancellationToken::new());
     let (tracer, spans) = Tracer::new(metrics.clone(), clock.clone(), chance.clone());
     let exporting = Exporting::start(spans, config.clone(), metrics.clone(), chance.clone());
+    let (ingest, admin) = (ingest_listener.address()?, admin_listener.address()?);
     let ingest_door = Arc::new(Ingest::new(
         queue.clone(),
+        HeadCheck::of(&ingest),
         config.clone(),
         clock.clone(),
         chance.clone(),
@@ -150,16 +151,15 @@ pub(crate) async fn start(
         clock: clock.clone(),
         chance,
         metrics,
+        head: HeadCheck::of(&admin),
         room: room.clone(),
         log,
     })?);
     let dispatcher = tokio::spawn(dispatcher.run(stop_sending.clone()));
 
-    let (ingest, admin) = (ingest_listener.address()?, admin_listener.address()?);
     let mut doors = JoinSet::new();
     doors.spawn(serve(ingest_listener, ingest_door, room, close_doors.clone()));
-    let room = Room::new(share.connections);
-    doors.spawn(serve(admin_listener, admin_door, room, close_doors.clone()));
+    doors.spawn(serve(admin_listener, admin_door, Room::new(share.connections), close_doors.clone()));
     doors.spawn(replays.run(close_doors.clone()));
     doors.spawn(housekeeping::index(queue.clone(), close_doors.clone()));
     doors.spawn(housekeeping::run(queue, config, clock, close_doors.clone()));

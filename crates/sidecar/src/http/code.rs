@@ -29,6 +29,8 @@ macro_rules! codes {
 
 codes! {
     Unauthorized = "unauthorized",
+    InvalidHost = "invalid-host",
+    UnknownTransferCoding = "unknown-transfer-coding",
     ForeignHost = "foreign-host",
     ForeignOrigin = "foreign-origin",
     UnknownPath = "unknown-path",

@@ -34,6 +34,13 @@ pub enum Exhaustion {
     Attempts,
     /// It is older than `give_up_after`, or would be at its next attempt.
     Age,
+    /// What is stored of it was damaged, so it was not sent.
+    Damaged,
+}
+
+impl Exhaustion {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Attempts, Self::Age, Self::Damaged];
 }
 
 impl fmt::Display for Exhaustion {
@@ -41,6 +48,7 @@ impl fmt::Display for Exhaustion {
         f.write_str(match self {
             Exhaustion::Attempts => "no attempts left",
             Exhaustion::Age => "older than give_up_after",
+            Exhaustion::Damaged => "damaged in the queue's file",
         })
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use aquarium_config::{Config, Egress, Organization, Webhook};
 use aquarium_delivery::{SpanId, TraceContext, WebhookName};
 use aquarium_egress::{Endpoint, Message, SigningKey};
-use aquarium_queue::{Delivery, Payload, Queue};
+use aquarium_queue::{Delivery, Error, Payload, Queue};
 use http::header::{HeaderValue, InvalidHeaderValue};
 use tokio::sync::watch;
 use tracing::{error, warn};
@@ -122,16 +122,38 @@ impl Resolved {
     }
 }
 
-/// Makes one attempt. `None` if it could not be tried, through no fault of the endpoint. `alone` tells whether its lane has
-/// no other one under way.
+/// What an attempt came to.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It was made.
+    Made(Made),
+    /// It could not be made, through no fault of the endpoint; it is tried again.
+    Untried,
+    /// What is stored of the delivery is damaged: it is never sent.
+    Damaged,
+}
+
+/// Makes one attempt. `alone` tells whether its lane has no other one in flight.
 pub(crate) async fn attempt<Q: Queue, S: Sender>(
     shared: &Shared<Q, S>,
     known: &Target,
     item: Item,
     alone: bool,
-) -> Option<Made> {
+) -> Ended {
     let Item { delivery, reserved } = item;
-    let (payload, _reserved) = payload(shared, &delivery, reserved, alone).await?;
+    let (payload, _reserved) = match payload(shared, &delivery, reserved, alone).await {
+        Ok(read) => read,
+        Err(ended) => return ended,
+    };
+    send(shared, known, &delivery, &payload).await.map_or(Ended::Untried, Ended::Made)
+}
+
+async fn send<Q: Queue, S: Sender>(
+    shared: &Shared<Q, S>,
+    known: &Target,
+    delivery: &Delivery,
+    payload: &Payload,
+) -> Option<Made> {
     let number = delivery.attempts.saturating_add(1);
     let mut config = shared.config.clone();
     loop {
@@ -166,9 +188,12 @@ async fn payload<Q: Queue, S: Sender>(
     delivery: &Delivery,
     reserved: Option<Reserved>,
     alone: bool,
-) -> Option<(Payload, Option<Reserved>)> {
+) -> Result<(Payload, Option<Reserved>), Ended> {
+    if delivery.damaged {
+        return Err(Ended::Damaged);
+    }
     if let Some(body) = &delivery.body {
-        return Some((Payload { body: body.clone(), trace: delivery.trace }, reserved));
+        return Ok((Payload { body: body.clone(), trace: delivery.trace }, reserved));
     }
     let reserved = match shared.bodies.try_reserve(delivery.size) {
         Some(reserved) => reserved,
@@ -176,14 +201,12 @@ async fn payload<Q: Queue, S: Sender>(
         None => shared.bodies.reserve(delivery.size).await,
     };
     match shared.queue.payload(delivery.event_key).await {
-        Ok(Some(payload)) => Some((payload, Some(reserved))),
-        Ok(None) => {
-            error!(delivery = %delivery.id, event = %delivery.event, "the event is not in the queue any more");
-            None
-        }
+        Ok(Some(payload)) => Ok((payload, Some(reserved))),
+        // Without its event a delivery is damaged too.
+        Ok(None) | Err(Error::DamagedEvent) => Err(Ended::Damaged),
         Err(error) => {
             warn!(delivery = %delivery.id, %error, "the event cannot be read, it is tried again");
-            None
+            Err(Ended::Untried)
         }
     }
 }

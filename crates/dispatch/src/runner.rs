@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aquarium_config::{Config, Webhook};
-use aquarium_delivery::{Timestamp, WebhookName};
+use aquarium_delivery::{Exhaustion, Timestamp, WebhookName};
 use aquarium_queue::{Delivery, Error, Key, Page, Pause, Queue, Report, Settlement, Watcher};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -17,9 +17,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::attempt::{Target, attempt};
+use crate::attempt::{Ended, Target, attempt};
 use crate::control::{LaneStatus, Unusual};
-use crate::lane::{Concluded, Item, Lane, Made, Notice, Step};
+use crate::lane::{Concluded, Item, Lane, Notice, Step};
 use crate::slots::{Seat, Slot, Slots};
 use crate::{Budget, Chance, Clock, Limits, Observe, ObserveLane, Reserved, Sender};
 
@@ -120,10 +120,10 @@ struct Recorded {
     released: usize,
 }
 
-/// One attempt's end. `made` is missing if it could not be tried.
+/// One attempt's end.
 struct Attempted {
     key: Key,
-    made: Option<Made>,
+    ended: Ended,
 }
 
 impl<Q: Queue, S: Sender> Runner<Q, S> {
@@ -305,13 +305,13 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         self.attempts.spawn(Box::pin(async move {
             let key = item.delivery.key;
             // A defect must not take the delivery's place in the lane along with the task.
-            let made = AssertUnwindSafe(attempt(&shared, &target, item, alone)).catch_unwind().await;
-            let made = made.unwrap_or_else(|_| {
+            let ended = AssertUnwindSafe(attempt(&shared, &target, item, alone)).catch_unwind().await;
+            let ended = ended.unwrap_or_else(|_| {
                 error!(webhook = %target.name(), "an attempt broke off; it is made again");
-                None
+                Ended::Untried
             });
             drop(slot);
-            Attempted { key, made }
+            Attempted { key, ended }
         }));
     }
 
@@ -331,10 +331,17 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         }
     }
 
-    fn attempted(&mut self, Attempted { key, made }: Attempted) {
+    fn attempted(&mut self, Attempted { key, ended }: Attempted) {
         let (now, chance) = (self.shared.clock.now(), &self.shared.chance);
-        let Some(made) = made else {
-            return self.lane.untried(key, now + QUEUE_RETRY);
+        let made = match ended {
+            Ended::Made(made) => made,
+            Ended::Untried => return self.lane.untried(key, now + QUEUE_RETRY),
+            Ended::Damaged => {
+                if let Some(concluded) = self.lane.damaged(key, now) {
+                    self.conclude(concluded);
+                }
+                return;
+            }
         };
         self.observer.attempted(&made.sent);
         if let Some(traced) = &made.traced {
@@ -371,6 +378,9 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
             Notice::Paused(until) => info!(%webhook, %until, "the endpoint asked for a pause"),
             Notice::Suspended => {
                 warn!(%webhook, "suspended: the endpoint answered 410 Gone; its deliveries are held until it is resumed, or its URL changes");
+            }
+            Notice::Exhausted(delivery, why @ Exhaustion::Damaged, _) => {
+                error!(%webhook, %delivery, %why, "delivery exhausted: what is stored of it does not match its checksum, and it was not sent; post the event again, and check the file with `aquarium-sidecar queue verify`");
             }
             Notice::Exhausted(delivery, why, Some(last)) => {
                 warn!(%webhook, %delivery, %why, %last, "delivery exhausted");

@@ -16,6 +16,9 @@ pub enum Error {
     /// The idempotency key was used before, for something else.
     #[error("the idempotency key was used before with another body")]
     Conflict,
+    /// What is stored of an event does not match its checksum. It is not given out.
+    #[error("the stored event is damaged: it does not match its checksum")]
+    DamagedEvent,
     /// The storage failed. It is being reopened.
     #[error("the queue is not available: {0}")]
     Unavailable(Arc<str>),

@@ -70,7 +70,7 @@ pub trait Queue: Clone + Send + Sync + 'static {
     /// Reads what is sent of an event; `None` if the event is not stored any more.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`]; [`Error::DamagedEvent`], which does not pass.
     fn payload(&self, event: Key) -> impl Future<Output = Result<Option<Payload>, Error>> + Send;
 
     /// Every webhook with pending deliveries and when the first of them is due, and every suspended webhook.

@@ -268,6 +268,7 @@ impl Stored {
                 size: event.body.len(),
                 body: fits.then(|| event.body.clone()),
                 trace: event.trace.filter(|_| fits),
+                damaged: false,
                 watcher: None,
             });
         }

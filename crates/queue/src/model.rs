@@ -170,6 +170,8 @@ pub struct Delivery {
     pub body: Option<Bytes>,
     /// The trace that the event belongs to. Known whenever the body was at hand.
     pub trace: Option<TraceContext>,
+    /// True if what is stored of it does not match its checksum: it must not be sent.
+    pub damaged: bool,
     /// Who wants to know what the first attempt comes to.
     pub watcher: Option<Watcher>,
 }
@@ -212,6 +214,7 @@ impl Delivery {
             size: event.body.len(),
             body: Some(event.body.clone()),
             trace: event.trace,
+            damaged: false,
             watcher: event.watcher.clone(),
         }
     }

@@ -15,6 +15,7 @@
 //! when the process ends, however it ends.
 
 mod checkpoint;
+mod checksum;
 mod history;
 mod lock;
 pub mod maintenance;

@@ -110,6 +110,7 @@ fn as_json(event: &Exported) -> Value {
         "event_type": event.kind,
         "accepted_at": event.accepted_at.to_string(),
         "deliveries": deliveries.collect::<Vec<_>>(),
+        "damaged": event.damaged,
         "payload": String::from_utf8_lossy(&event.body),
     })
 }

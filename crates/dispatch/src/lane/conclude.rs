@@ -3,7 +3,7 @@
 use aquarium_delivery::{
     Decision, Exhaustion, Next, Outcome, State, Timestamp, is_too_old, next, next_of_test,
 };
-use aquarium_queue::{Attempt, Key, Pause, Report, Settled, Settlement};
+use aquarium_queue::{Attempt, Delivery, Key, Pause, Report, Settled, Settlement};
 
 use super::{Concluded, Lane, Made, Notice, Sending, UNRECORDED};
 
@@ -19,21 +19,35 @@ impl Lane {
             return None;
         }
         let delivery = first.remove().delivery;
+        Some(self.give_up(&delivery, Exhaustion::Age, now))
+    }
+
+    /// What is stored of a delivery is damaged: it is given up without an attempt, and says nothing of its endpoint. `None` if
+    /// this lane did not start it.
+    pub fn damaged(&mut self, key: Key, now: Timestamp) -> Option<Concluded> {
+        let Sending { delivery, probe, .. } = self.sending.remove(&key)?;
+        if probe {
+            self.breaker.cancel_probe(now);
+        }
+        Some(self.give_up(&delivery, Exhaustion::Damaged, now))
+    }
+
+    /// Gives a delivery up without an attempt.
+    fn give_up(&mut self, delivery: &Delivery, why: Exhaustion, now: Timestamp) -> Concluded {
         self.recording.insert(delivery.key, None);
-        let state = Settled::Exhausted(Exhaustion::Age);
-        Some(Concluded {
+        Concluded {
             since: delivery.since(),
             settlement: Settlement {
                 delivery: delivery.key,
                 at: now,
                 attempt: None,
-                state,
+                state: Settled::Exhausted(why),
                 ordered: delivery.ordered,
                 pause: None,
             },
             report: None,
-            notices: vec![Notice::Exhausted(delivery.id, Exhaustion::Age, None)],
-        })
+            notices: vec![Notice::Exhausted(delivery.id, why, None)],
+        }
     }
 
     /// An attempt could not even be tried: it does not count, and the delivery stays in the queue until `retry_at`.

@@ -45,6 +45,7 @@ fn delivery(key: u64, due_at: Timestamp, attempts: u32) -> Delivery {
         size: 2,
         body: None,
         trace: None,
+        damaged: false,
         watcher: None,
     }
 }
@@ -153,6 +154,27 @@ fn while_the_breaker_is_open_what_is_too_old_is_given_up_and_otherwise_it_is_tri
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn what_is_damaged_is_given_up_and_says_nothing_of_the_endpoint() {
+    let mut lane = Lane::new(webhook("breaker_failures = 1\nconcurrency = 1"), None);
+    (1..=3).for_each(|key| offer(&mut lane, key));
+    assert_eq!(send(&mut lane, NOW), Key(1));
+    let concluded = lane.damaged(Key(1), NOW).unwrap();
+    let Settlement { delivery, attempt, state, ordered, .. } = concluded.settlement;
+    assert_eq!((delivery, attempt, ordered), (Key(1), None, true), "others may wait for it");
+    assert_eq!(state, Settled::Exhausted(Exhaustion::Damaged));
+    assert!(matches!(concluded.notices[..], [Notice::Exhausted(_, Exhaustion::Damaged, None)]));
+    assert!(lane.damaged(Key(1), NOW).is_none(), "that is told once");
+
+    assert_eq!(send(&mut lane, NOW), Key(2), "the breaker is closed, and there is room");
+    attempted(&mut lane, Key(2), refused(), NOW);
+    let probe_at = NOW + Duration::from_secs(2);
+    assert_eq!(send(&mut lane, probe_at), Key(3));
+    lane.damaged(Key(3), probe_at).unwrap();
+    offer(&mut lane, 4);
+    assert_eq!(send(&mut lane, probe_at), Key(4), "it was no probe: the next one is");
 }
 
 #[test]

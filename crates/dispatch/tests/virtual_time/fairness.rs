@@ -67,6 +67,7 @@ impl Paging {
             size: 2,
             body: Some(Bytes::from_static(b"{}")),
             trace: None,
+            damaged: false,
             watcher: None,
         };
         let next_due = (last < BACKLOG).then_some(EPOCH);

@@ -198,6 +198,7 @@ impl Stored {
             size: event.body.len(),
             body: None,
             trace: None,
+            damaged: false,
             watcher: None,
         })
     }

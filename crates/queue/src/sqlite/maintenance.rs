@@ -2,6 +2,7 @@
 //!
 //! [`stats`] reads, and may be asked for while a sidecar runs. What [`Closed`] does needs the queue for itself.
 
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,11 +10,15 @@ use aquarium_delivery::{DeliveryId, EventId, Timestamp, WebhookName};
 use rusqlite::{Connection, Row};
 
 use super::OpenError;
+use super::checksum;
 use super::lock::{self, Lock};
-use super::reader::webhook_name;
+use super::reader::{is_intact, is_undecodable, webhook_name};
 use super::schema::{self, code, deliveries_of, timestamp, unsigned};
 use crate::PARKED;
 use crate::history::StateKind;
+
+/// Damaged rows of a kind that [`Closed::verify`] names.
+const EXAMPLES: usize = 3;
 
 /// What a queue holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +88,8 @@ pub fn stats(path: &Path) -> Result<Stats, Error> {
         events: number("SELECT count(*) FROM events")?,
         pending: of_state(code::PENDING, code::PENDING)?,
         delivered: of_state(code::DELIVERED, code::DELIVERED)?,
-        exhausted: of_state(code::EXHAUSTED_BY_ATTEMPTS, code::EXHAUSTED_BY_AGE)?,
+        exhausted: of_state(code::EXHAUSTED_BY_ATTEMPTS, code::EXHAUSTED_BY_AGE)?
+            + of_state(code::EXHAUSTED_BY_DAMAGE, code::EXHAUSTED_BY_DAMAGE)?,
         skipped: of_state(code::SKIPPED, code::SKIPPED)?,
         suspended: number("SELECT count(*) FROM webhooks WHERE suspended_at IS NOT NULL")?,
     };
@@ -122,7 +128,12 @@ const PROMISES: &[(&str, &str)] = &[
     ),
     (
         "deliveries in a state that there is not",
-        "SELECT count(*) FROM deliveries WHERE state NOT BETWEEN 0 AND 4",
+        "SELECT count(*) FROM deliveries WHERE state NOT BETWEEN 0 AND 5",
+    ),
+    (
+        "deliveries with numbers that cannot be",
+        "SELECT count(*) FROM deliveries
+         WHERE attempts NOT BETWEEN 0 AND 4294967295 OR due_at < 0 OR settled_at < 0",
     ),
     (
         "attempts without their delivery",
@@ -135,6 +146,27 @@ const PROMISES: &[(&str, &str)] = &[
     ),
     ("keys that would come twice", "SELECT count(*) FROM next_key WHERE event < 1"),
 ];
+
+/// Rows that do not match their checksum.
+#[derive(Default)]
+struct Damaged {
+    number: u64,
+    /// A few of them.
+    examples: Vec<String>,
+}
+
+impl Damaged {
+    fn add(&mut self, id: impl Display) {
+        self.number += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(id.to_string());
+        }
+    }
+
+    fn described(self, what: &str) -> Option<String> {
+        (self.number > 0).then(|| format!("{} {what}, such as {}", self.number, self.examples.join(", ")))
+    }
+}
 
 /// What to say of a promise that so many rows break.
 fn breaches(what: &str, found: rusqlite::Result<u64>) -> Option<String> {
@@ -172,7 +204,49 @@ impl Closed {
         let stuck =
             self.connection.query_row(parked, [schema::stored(PARKED.as_millis())], |row| unsigned(row, 0));
         wrong.extend(breaches("deliveries that wait behind nothing", stuck));
+        for (what, found) in [
+            ("events that do not match their checksum", self.damaged_events()),
+            ("deliveries that do not match their checksum", self.damaged_deliveries()),
+        ] {
+            match found {
+                Ok(damaged) => wrong.extend(damaged.described(what)),
+                Err(error) => wrong.push(format!("{what}: it cannot be told whether there are any: {error}")),
+            }
+        }
         wrong
+    }
+
+    fn damaged_events(&self) -> rusqlite::Result<Damaged> {
+        let mut statement = self.connection.prepare(
+            "SELECT e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.body, e.checksum
+             FROM events e LEFT JOIN projects p ON p.id = e.project ORDER BY e.key",
+        )?;
+        let (mut rows, mut damaged) = (statement.query([])?, Damaged::default());
+        while let Some(row) = rows.next()? {
+            if !is_intact(row)? {
+                damaged.add(EventId::from_bytes(row.get(1).unwrap_or_default()));
+            }
+        }
+        Ok(damaged)
+    }
+
+    fn damaged_deliveries(&self) -> rusqlite::Result<Damaged> {
+        let mut statement = self.connection.prepare(
+            "SELECT d.key, d.id, w.name, d.checksum FROM deliveries d LEFT JOIN webhooks w ON w.id = d.webhook
+             ORDER BY d.key",
+        )?;
+        let (mut rows, mut damaged) = (statement.query([])?, Damaged::default());
+        while let Some(row) = rows.next()? {
+            let intact = || -> rusqlite::Result<bool> {
+                let (key, id) = (row.get(0)?, row.get_ref(1)?.as_blob()?);
+                let webhook = row.get_ref(2)?.as_str_or_null()?.unwrap_or_default();
+                Ok(checksum::matches(row.get(3)?, || checksum::of_delivery(key, id, webhook)))
+            };
+            if !intact().or_else(|error| if is_undecodable(&error) { Ok(false) } else { Err(error) })? {
+                damaged.add(DeliveryId::from_bytes(row.get(1).unwrap_or_default()));
+            }
+        }
+        Ok(damaged)
     }
 
     fn damage(&self) -> rusqlite::Result<Vec<String>> {
@@ -212,6 +286,8 @@ pub struct Exported {
     pub accepted_at: Timestamp,
     /// The payload, byte for byte.
     pub body: Vec<u8>,
+    /// True if it does not match its checksum.
+    pub damaged: bool,
     /// Where it goes.
     pub deliveries: Vec<ExportedDelivery>,
 }
@@ -242,8 +318,8 @@ pub fn export(
     let connection = reading(path)?;
     let transaction = connection.unchecked_transaction()?;
     let mut events = connection.prepare(
-        "SELECT e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.body
-         FROM events e JOIN projects p ON p.id = e.project
+        "SELECT e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.body, e.checksum
+         FROM events e LEFT JOIN projects p ON p.id = e.project
          WHERE ? OR EXISTS (
              SELECT 1 FROM deliveries d WHERE d.key >= e.key << 20 AND d.key < (e.key + 1) << 20 AND d.state = 0
          ) ORDER BY e.key",
@@ -266,11 +342,12 @@ pub fn export(
         let found = of_event.query_map(deliveries_of(unsigned(row, 0)?), delivery)?;
         each(Exported {
             id: EventId::from_bytes(row.get(1)?),
-            organization: row.get(2)?,
-            project: row.get(3)?,
+            organization: row.get::<_, Option<_>>(2)?.unwrap_or_default(),
+            project: row.get::<_, Option<_>>(3)?.unwrap_or_default(),
             kind: row.get(4)?,
             accepted_at: timestamp(row, 5)?,
-            body: row.get(6)?,
+            body: row.get(7)?,
+            damaged: !is_intact(row)?,
             deliveries: found.collect::<Result<_, _>>()?,
         })?;
         number += 1;

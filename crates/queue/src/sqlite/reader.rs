@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::mpsc;
 use tracing::error;
 
+use super::checksum::{self, EventRow};
 use super::schema::{self, DELIVERY_BITS, code, event_of, optional_timestamp, stored, timestamp, unsigned};
 use super::{Reply, phases};
 use crate::{
@@ -50,7 +51,16 @@ pub(super) fn run(path: &Path, connection: Connection, mut questions: mpsc::Rece
 fn answer(connection: &Connection, question: Question) -> bool {
     match question {
         Question::Claim(input, reply) => give(reply, claim(connection, &input)),
-        Question::Payload(event, reply) => give(reply, payload(connection, event)),
+        Question::Payload(event, reply) => match payload(connection, event) {
+            Ok(Some(Err(Damaged))) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(Err(Error::DamagedEvent));
+                true
+            }
+            Ok(Some(Ok(payload))) => give(reply, Ok(Some(payload))),
+            Ok(None) => give(reply, Ok(None)),
+            Err(error) => give(reply, Err(error)),
+        },
         Question::Backlog(reply) => give(reply, backlog(connection)),
         Question::Record(delivery, reply) => give(reply, record(connection, delivery)),
     }
@@ -101,8 +111,8 @@ fn read(
 ) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare_cached(
         "SELECT d.key, d.id, d.attempts, d.due_at, e.id, e.accepted_at, length(e.body), d.subjects IS NOT NULL,
-                d.earlier_attempts, d.replayed_at, d.test
-         FROM deliveries d JOIN events e ON e.key = d.key >> 20
+                d.earlier_attempts, d.replayed_at, d.test, d.checksum
+         FROM deliveries d LEFT JOIN events e ON e.key = d.key >> 20
          WHERE d.webhook = (SELECT id FROM webhooks WHERE name = ?) AND d.state = 0 AND d.due_at >= ?
          ORDER BY d.due_at, d.key",
     )?;
@@ -111,22 +121,23 @@ fn read(
         if claim.held.contains(&Key(unsigned(row, 0)?)) {
             continue;
         }
-        let mut due_at = timestamp(row, 3)?;
+        let mut due_at = timestamp(row, 3).unwrap_or_default();
         if due_at == PARKED {
             if from != PARKED {
                 break;
             }
-            due_at = timestamp(row, 5)?;
+            due_at = timestamp(row, 5).unwrap_or_default();
         }
         if page.deliveries.len() == claim.limit || due_at > claim.now {
             page.next_due = Some(page.next_due.map_or(due_at, |next| next.min(due_at)));
             return Ok(due_at <= claim.now);
         }
         let mut delivery = delivery(row, &claim.webhook, due_at)?;
-        if delivery.size <= *bytes {
+        if !delivery.damaged && delivery.size <= *bytes {
             *bytes -= delivery.size;
-            if let Some(payload) = payload(connection, delivery.event_key)? {
-                (delivery.body, delivery.trace) = (Some(payload.body), payload.trace);
+            match payload(connection, delivery.event_key)? {
+                Some(Ok(payload)) => (delivery.body, delivery.trace) = (Some(payload.body), payload.trace),
+                Some(Err(Damaged)) | None => delivery.damaged = true,
             }
         }
         page.deliveries.push(delivery);
@@ -134,11 +145,53 @@ fn read(
     Ok(false)
 }
 
+/// What is stored of an event does not match its checksum.
+#[derive(Debug)]
+struct Damaged;
+
+/// A row that cannot be decoded, or that does not match its checksum, is a delivery too: one that must not be sent, and that
+/// ends visibly.
 fn delivery(row: &Row<'_>, webhook: &WebhookName, due_at: Timestamp) -> rusqlite::Result<Delivery> {
     let key = unsigned(row, 0)?;
-    Ok(Delivery {
+    match intact_delivery(row, key, webhook, due_at) {
+        Ok(Some(delivery)) => Ok(delivery),
+        Err(error) if !is_undecodable(&error) => Err(error),
+        Ok(None) | Err(_) => Ok(Delivery {
+            key: Key(key),
+            id: DeliveryId::from_bytes(row.get(1).unwrap_or_default()),
+            webhook: webhook.clone(),
+            event: EventId::from_bytes(row.get(4).unwrap_or_default()),
+            event_key: Key(event_of(key)),
+            accepted_at: timestamp(row, 5).unwrap_or(due_at),
+            due_at,
+            attempts: unsigned(row, 2).unwrap_or_default(),
+            earlier_attempts: 0,
+            replayed_at: None,
+            test: false,
+            ordered: row.get(7)?,
+            size: 0,
+            body: None,
+            trace: None,
+            damaged: true,
+            watcher: None,
+        }),
+    }
+}
+
+/// `None` if it does not match its checksum.
+fn intact_delivery(
+    row: &Row<'_>,
+    key: u64,
+    webhook: &WebhookName,
+    due_at: Timestamp,
+) -> rusqlite::Result<Option<Delivery>> {
+    let id: [u8; 16] = row.get(1)?;
+    if !checksum::matches(row.get(11)?, || checksum::of_delivery(stored(key), &id, webhook.as_str())) {
+        return Ok(None);
+    }
+    Ok(Some(Delivery {
         key: Key(key),
-        id: DeliveryId::from_bytes(row.get(1)?),
+        id: DeliveryId::from_bytes(id),
         webhook: webhook.clone(),
         event: EventId::from_bytes(row.get(4)?),
         event_key: Key(event_of(key)),
@@ -152,17 +205,60 @@ fn delivery(row: &Row<'_>, webhook: &WebhookName, due_at: Timestamp) -> rusqlite
         size: unsigned(row, 6)?,
         body: None,
         trace: None,
+        damaged: false,
         watcher: None,
-    })
+    }))
 }
 
-fn payload(connection: &Connection, event: Key) -> rusqlite::Result<Option<Payload>> {
+/// Whether an event has the checksum that was stored with it.
+///
+/// The columns: `e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.body, e.checksum`.
+pub(super) fn is_intact(row: &Row<'_>) -> rusqlite::Result<bool> {
+    let checked = || -> rusqlite::Result<bool> {
+        let event = EventRow {
+            key: row.get(0)?,
+            id: row.get_ref(1)?.as_blob()?,
+            // Without its project it is damaged: no name is empty.
+            organization: row.get_ref(2)?.as_str_or_null()?.unwrap_or_default(),
+            project: row.get_ref(3)?.as_str_or_null()?.unwrap_or_default(),
+            kind: row.get_ref(4)?.as_str()?,
+            accepted_at: row.get(5)?,
+            trace: row.get_ref(6)?.as_blob_or_null()?,
+            body: row.get_ref(7)?.as_blob()?,
+        };
+        Ok(checksum::matches(row.get(8)?, || checksum::of_event(event)))
+    };
+    match checked() {
+        Err(error) if is_undecodable(&error) => Ok(false),
+        checked => checked,
+    }
+}
+
+/// Whether a value was read that this program cannot have stored.
+pub(super) fn is_undecodable(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error as E;
+    matches!(
+        error,
+        E::FromSqlConversionFailure(..)
+            | E::IntegralValueOutOfRange(..)
+            | E::InvalidColumnType(..)
+            | E::Utf8Error(..)
+    )
+}
+
+fn payload(connection: &Connection, event: Key) -> rusqlite::Result<Option<Result<Payload, Damaged>>> {
     connection
-        .prepare_cached("SELECT body, trace FROM events WHERE key = ?")?
+        .prepare_cached(
+            "SELECT e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.body, e.checksum
+             FROM events e LEFT JOIN projects p ON p.id = e.project WHERE e.key = ?",
+        )?
         .query_row([stored(event.0)], |row| {
-            let body = Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?);
-            let trace = row.get_ref(1)?.as_blob_or_null()?.and_then(TraceContext::from_bytes);
-            Ok(Payload { body, trace })
+            if !is_intact(row)? {
+                return Ok(Err(Damaged));
+            }
+            let body = Bytes::copy_from_slice(row.get_ref(7)?.as_blob()?);
+            let trace = row.get_ref(6)?.as_blob_or_null()?.and_then(TraceContext::from_bytes);
+            Ok(Ok(Payload { body, trace }))
         })
         .optional()
 }

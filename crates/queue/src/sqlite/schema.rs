@@ -7,8 +7,8 @@
 //! |---|---|---|
 //! | `projects` | project of an organization that ever sent an event | so that events need not repeat the names |
 //! | `webhooks` | webhook that ever was a target | with its suspension, and the last pause that its endpoint asked for |
-//! | `events` | event | the body, once, whatever the number of deliveries; `trace`: see [`TraceContext::to_bytes`], NULL if it belongs to none |
-//! | `deliveries` | event and webhook | `key`: see [`first_delivery_of`]; `state`: see [`code`]; `due_at` counts for pending ones, and is [`PARKED`] for those that wait behind another; `settled_at` for others, and is when it was accepted for those that never were attempted; `subjects`: what it stays in order about, eight bytes each (big-endian), NULL if it does not; `phases`: see `phases.rs`; `replayed_at`, `earlier_attempts` and `test` are NULL in nearly all |
+//! | `events` | event | the body, once, whatever the number of deliveries; `trace`: see [`TraceContext::to_bytes`], NULL if it belongs to none; `checksum`: see `checksum.rs` |
+//! | `deliveries` | event and webhook | `key`: see [`first_delivery_of`]; `state`: see [`code`]; `due_at` counts for pending ones, and is [`PARKED`] for those that wait behind another; `settled_at` for others, and is when it was accepted for those that never were attempted; `subjects`: what it stays in order about, eight bytes each (big-endian), NULL if it does not; `phases`: see `phases.rs`; `replayed_at`, `earlier_attempts` and `test` are NULL in nearly all; `checksum`: see `checksum.rs` |
 //! | `lines` | pending delivery and each of its subjects | who is first in line may be sent: see `writer/order.rs` |
 //! | `attempts` | request made | `status` or `failure`, never both. The last one of a delivery is missing if its row in `deliveries` tells all of it; `phases` as there |
 //! | `idempotency` | submission with a key | the events that it led to, which have consecutive keys |
@@ -118,6 +118,9 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE events ADD COLUMN trace BLOB;
     ALTER TABLE webhooks ADD COLUMN paused_until INTEGER;
     ALTER TABLE webhooks ADD COLUMN paused_url TEXT;
+", "
+    ALTER TABLE events ADD COLUMN checksum INTEGER;
+    ALTER TABLE deliveries ADD COLUMN checksum INTEGER;
 "];
 
 /// The duration, the status and the phases of a delivery's last attempt, as long as there is none. They are as wide as what
@@ -152,6 +155,7 @@ pub(super) mod code {
     pub(in super::super) const EXHAUSTED_BY_ATTEMPTS: i64 = 2;
     pub(in super::super) const EXHAUSTED_BY_AGE: i64 = 3;
     pub(in super::super) const SKIPPED: i64 = 4;
+    pub(in super::super) const EXHAUSTED_BY_DAMAGE: i64 = 5;
 }
 
 /// The state that `code` stands for.
@@ -161,6 +165,7 @@ pub(super) fn state(state: i64, due_at: Timestamp) -> rusqlite::Result<State> {
         code::DELIVERED => State::Delivered,
         code::EXHAUSTED_BY_ATTEMPTS => State::Exhausted(Exhaustion::Attempts),
         code::EXHAUSTED_BY_AGE => State::Exhausted(Exhaustion::Age),
+        code::EXHAUSTED_BY_DAMAGE => State::Exhausted(Exhaustion::Damaged),
         code::SKIPPED => State::Skipped,
         other => return Err(rusqlite::Error::IntegralValueOutOfRange(0, other)),
     })

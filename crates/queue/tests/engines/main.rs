@@ -6,6 +6,7 @@ mod blocks;
 mod contract;
 mod fixture;
 mod history;
+mod integrity;
 mod model;
 mod replay;
 mod sqlite;

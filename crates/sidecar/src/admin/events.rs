@@ -139,6 +139,7 @@ pub(super) async fn show<Q: History>(api: &Api<Q>, call: Call) -> Result<Answer,
         (status = 200, description = "What the app posted, and the endpoints get", body = Object),
         (status = 400, description = "There are parameters, and there should be none", body = ProblemDetails),
         (status = 404, description = "There is no such event, or no longer", body = ProblemDetails),
+        (status = 500, description = "What is stored of it is damaged", body = ProblemDetails),
     ))]
 pub(super) async fn payload<Q: History>(api: &Api<Q>, call: Call) -> Result<Answer, Problem> {
     call.no_query()?;

@@ -41,6 +41,7 @@ codes! {
     UnknownEvent = "unknown-event",
     UnknownDelivery = "unknown-delivery",
     UnknownReplay = "unknown-replay",
+    EventDamaged = "event-damaged",
     UnknownEventType = "unknown-event-type",
     TooSlow = "too-slow",
     TooLarge = "too-large",

@@ -216,6 +216,10 @@ pub(crate) fn unavailable(error: Error) -> Problem {
                 error.to_string(),
             );
         }
+        Error::DamagedEvent => {
+            let detail = "what is stored of the event does not match its checksum; see `queue verify`";
+            return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Code::EventDamaged, detail);
+        }
         Error::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, Code::QueueFull, 10),
         Error::Unavailable(_) | Error::Closed => (StatusCode::SERVICE_UNAVAILABLE, Code::QueueUnavailable, 1),
     };

@@ -255,8 +255,8 @@ impl Metrics {
             for family in [&counted.skipped, &counted.delivered] {
                 family.remove(&OfWebhook::new(&webhook));
             }
-            for reason in [Exhaustion::Attempts, Exhaustion::Age] {
-                counted.exhausted.remove(&OfWebhook::and(&webhook, "reason", reason_of(reason)));
+            for reason in Exhaustion::ALL {
+                counted.exhausted.remove(&OfWebhook::and(&webhook, "reason", reason_of(*reason)));
             }
             for outcome in (0..OUTCOMES).map(outcome_name) {
                 counted.attempts.remove(&OfWebhook::and(&webhook, "outcome", outcome));
@@ -302,6 +302,7 @@ fn reason_of(exhaustion: Exhaustion) -> &'static str {
     match exhaustion {
         Exhaustion::Attempts => "attempts",
         Exhaustion::Age => "age",
+        Exhaustion::Damaged => "damaged",
     }
 }
 

@@ -45,10 +45,10 @@ mod tests {
         assert_eq!(planned(&[Delivered]), Plan::Scan);
         assert_eq!(planned(&[Pending, Delivered]), Plan::Scan);
         assert_eq!(planned(&[Pending]), Plan::Indexes { pending: true, rare: vec![] });
-        assert_eq!(planned(&[Exhausted]), Plan::Indexes { pending: false, rare: vec![2, 3] });
+        assert_eq!(planned(&[Exhausted]), Plan::Indexes { pending: false, rare: vec![2, 3, 5] });
         assert_eq!(
             planned(&[Skipped, Exhausted, Pending]),
-            Plan::Indexes { pending: true, rare: vec![2, 3, 4] }
+            Plan::Indexes { pending: true, rare: vec![2, 3, 5, 4] }
         );
         let event = Some(aquarium_delivery::EventId::from_bytes([7; 16]));
         assert_eq!(plan(&Filter { event, states: [Pending].into(), ..Filter::default() }), Plan::Scan);

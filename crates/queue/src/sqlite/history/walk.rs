@@ -408,6 +408,9 @@ fn gather(connection: &Connection, wanted: &Wanted, pending: bool) -> rusqlite::
 }
 
 const _: () = assert!(
-    code::EXHAUSTED_BY_ATTEMPTS == 2 && code::EXHAUSTED_BY_AGE > 2 && code::SKIPPED > 2,
+    code::EXHAUSTED_BY_ATTEMPTS == 2
+        && code::EXHAUSTED_BY_AGE > 2
+        && code::EXHAUSTED_BY_DAMAGE > 2
+        && code::SKIPPED > 2,
     "the indexes say `state >= 2`"
 );

@@ -145,7 +145,9 @@ pub(super) fn codes(states: &BTreeSet<StateKind>) -> Vec<i64> {
     let codes = |state: &StateKind| match state {
         StateKind::Pending => &[code::PENDING][..],
         StateKind::Delivered => &[code::DELIVERED],
-        StateKind::Exhausted => &[code::EXHAUSTED_BY_ATTEMPTS, code::EXHAUSTED_BY_AGE],
+        StateKind::Exhausted => {
+            &[code::EXHAUSTED_BY_ATTEMPTS, code::EXHAUSTED_BY_AGE, code::EXHAUSTED_BY_DAMAGE]
+        }
         StateKind::Skipped => &[code::SKIPPED],
     };
     states.iter().flat_map(codes).copied().collect()

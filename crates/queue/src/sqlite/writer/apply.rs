@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use aquarium_delivery::{EventId, Exhaustion, Outcome, WebhookName};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
+use super::super::checksum::{self, EventRow};
 use super::super::phases;
 use super::super::schema::{
     MAX_DELIVERIES, NO_ATTEMPT, code, deliveries_of, first_delivery_of, stored, unsigned,
@@ -63,13 +64,14 @@ impl<'c> Statements<'c> {
             page_count: connection.prepare("PRAGMA page_count")?,
             freelist_count: connection.prepare("PRAGMA freelist_count")?,
             insert_event: connection.prepare(
-                "INSERT INTO events (key, id, project, kind, accepted_at, body, trace) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO events (key, id, project, kind, accepted_at, body, trace, checksum)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             )?,
             insert_delivery: connection.prepare(
                 "INSERT INTO deliveries
                  (key, id, webhook, state, attempts, due_at, settled_at, started_at, duration, status, subjects,
-                  phases, test)
-                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11)",
+                  phases, test, checksum)
+                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?,
             settle_attempted: connection.prepare(
                 "UPDATE deliveries SET state = ?2, due_at = ?3, settled_at = ?4,
@@ -196,6 +198,17 @@ impl<'c> Tables<'c> {
         self.next_event += 1;
         let project = self.project(organization, &event.project)?;
         let accepted_at = stored(event.accepted_at.as_millis());
+        let trace = event.trace.map(|trace| trace.to_bytes());
+        let checksum = checksum::of_event(EventRow {
+            key: stored(event_key),
+            id: event.id.as_bytes(),
+            organization,
+            project: &event.project,
+            kind: &event.kind,
+            accepted_at,
+            trace: trace.as_ref().map(|trace| &trace[..]),
+            body: &event.body,
+        });
         self.statements.insert_event.execute(params![
             stored(event_key),
             event.id.as_bytes(),
@@ -203,7 +216,8 @@ impl<'c> Tables<'c> {
             event.kind,
             accepted_at,
             &event.body[..],
-            event.trace.map(|trace| trace.to_bytes())
+            trace,
+            checksum
         ])?;
         let (duration, status, phases) = NO_ATTEMPT;
         for (key, target) in (first_delivery_of(event_key)..).zip(&event.targets) {
@@ -223,7 +237,8 @@ impl<'c> Tables<'c> {
                 status,
                 order::encode(subjects),
                 phases,
-                target.test.then_some(1)
+                target.test.then_some(1),
+                checksum::of_delivery(stored(key), target.delivery.as_bytes(), target.webhook.as_str())
             ])?;
             // Nobody need know of what cannot be sent yet, but somebody may be waiting to hear of it.
             if !target.skipped && (!parked || event.watcher.is_some()) {
@@ -269,6 +284,7 @@ impl<'c> Tables<'c> {
             Settled::Delivered => (code::DELIVERED, at),
             Settled::Exhausted(Exhaustion::Attempts) => (code::EXHAUSTED_BY_ATTEMPTS, at),
             Settled::Exhausted(Exhaustion::Age) => (code::EXHAUSTED_BY_AGE, at),
+            Settled::Exhausted(Exhaustion::Damaged) => (code::EXHAUSTED_BY_DAMAGE, at),
             Settled::Retry(due_at) => (code::PENDING, stored(due_at.as_millis())),
             Settled::Suspended { .. } => (code::PENDING, at),
         };

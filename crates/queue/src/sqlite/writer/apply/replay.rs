@@ -3,6 +3,7 @@
 use aquarium_delivery::{DeliveryId, EventId, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
+use super::super::super::checksum;
 use super::super::super::history::blocks;
 use super::super::super::reader::webhook_name;
 use super::super::super::schema::{
@@ -109,7 +110,7 @@ impl Tables<'_> {
         connection
             .prepare_cached(
                 "INSERT INTO deliveries (key, id, webhook, state, attempts, due_at, settled_at, started_at, duration,
-                 status, phases, replayed_at) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5, ?5, ?6, ?7, ?8, ?5)",
+                 status, phases, replayed_at, checksum) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5, ?5, ?6, ?7, ?8, ?5, ?9)",
             )?
             .execute(params![
                 stored(key),
@@ -119,7 +120,8 @@ impl Tables<'_> {
                 stored(at.as_millis()),
                 duration,
                 status,
-                phases
+                phases,
+                checksum::of_delivery(stored(key), added.delivery.as_bytes(), added.webhook.as_str())
             ])?;
         blocks::add(connection, event, webhook)?;
         self.additions += 1;
@@ -152,6 +154,7 @@ impl Tables<'_> {
                     size: unsigned(row, 6)?,
                     body: None,
                     trace: None,
+                    damaged: false,
                     watcher: None,
                 })
             })

@@ -53,6 +53,7 @@ async fn an_endpoint_gets_the_exact_bytes_and_every_header() {
         ("webhook-timestamp", timestamp.to_owned()),
         ("aquarium-delivery", delivery),
         ("aquarium-attempt", "1".to_owned()),
+        ("aquarium-hops", "1".to_owned()),
         ("x-team", "perception".to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value));

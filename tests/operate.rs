@@ -332,7 +332,7 @@ async fn what_is_logged_can_be_changed() {
     );
     let (said, code) = world.said(&["log", "loud=="]).await;
     assert_eq!(code, 1);
-    has(&said, &["loud=="]);
+    has(&said, &["\"loud==\": \"=\" is not a level"]);
     assert_eq!(world.text(&["log"]).await.trim(), "aquarium_dispatch=debug,warn");
 }
 

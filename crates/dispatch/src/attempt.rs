@@ -170,6 +170,7 @@ async fn send<Q: Queue, S: Sender>(
             secret: resolved.secret().ok()?,
             signing_key: resolved.signing_key(),
             trace: resolved.trace(payload.trace, span),
+            hops: payload.hops,
         };
         let endpoint = resolved.target.endpoint.as_ref()?;
         if let Some(sent) = shared.sender.send(endpoint, message, resolved.outdated(&mut config)).await {
@@ -193,7 +194,7 @@ async fn payload<Q: Queue, S: Sender>(
         return Err(Ended::Damaged);
     }
     if let Some(body) = &delivery.body {
-        return Ok((Payload { body: body.clone(), trace: delivery.trace }, reserved));
+        return Ok((Payload { body: body.clone(), trace: delivery.trace, hops: delivery.hops }, reserved));
     }
     let reserved = match shared.bodies.try_reserve(delivery.size) {
         Some(reserved) => reserved,

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use aquarium_delivery::{DeliveryId, EventId, Timestamp, TraceContext};
+use aquarium_delivery::{DeliveryId, EventId, Hops, Timestamp, TraceContext};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -14,6 +14,7 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const DELIVERY: HeaderName = HeaderName::from_static("aquarium-delivery");
 const ATTEMPT: HeaderName = HeaderName::from_static("aquarium-attempt");
+const HOPS: HeaderName = HeaderName::from_static("aquarium-hops");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What one attempt sends.
@@ -35,11 +36,13 @@ pub struct Message {
     pub signing_key: Option<SigningKey>,
     /// What the receiver is told of the trace that this belongs to (W3C Trace Context, section 3.2).
     pub trace: Option<TraceContext>,
+    /// How many sidecars the event has come through.
+    pub hops: Hops,
 }
 
 /// Gives each header that differs from request to request its place, so that a copy of the map need not grow.
 pub(crate) fn reserve(headers: &mut HeaderMap) {
-    for name in [WEBHOOK_ID, WEBHOOK_TIMESTAMP, DELIVERY, ATTEMPT, SECRET, WEBHOOK_SIGNATURE] {
+    for name in [WEBHOOK_ID, WEBHOOK_TIMESTAMP, DELIVERY, ATTEMPT, HOPS, SECRET, WEBHOOK_SIGNATURE] {
         headers.insert(name, HeaderValue::from_static(""));
     }
 }
@@ -67,10 +70,19 @@ pub(crate) async fn headers(endpoint: &Endpoint, message: &Message) -> HeaderMap
     headers.insert(WEBHOOK_TIMESTAMP, timestamp);
     headers.insert(DELIVERY, printed(message.delivery));
     headers.insert(ATTEMPT, message.attempt.into());
+    headers.insert(HOPS, hops(message.hops));
     if let Some(trace) = message.trace {
         headers.insert(TRACEPARENT, printed(trace));
     }
     headers
+}
+
+/// Nearly always the first, which takes no room of its own.
+fn hops(hops: Hops) -> HeaderValue {
+    match hops {
+        Hops::FIRST => HeaderValue::from_static("1"),
+        hops => u16::from(hops.get()).into(),
+    }
 }
 
 /// An identifier as a value: at most 55 letters, digits, hyphens and underscores.

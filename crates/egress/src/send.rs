@@ -208,6 +208,7 @@ mod tests {
             secret: None,
             signing_key: None,
             trace: None,
+            hops: aquarium_delivery::Hops::FIRST,
         };
         let size = size_of_val(&egress.send(&endpoint, message, pending()));
         assert!(size <= MOST, "{size} bytes");

@@ -81,6 +81,7 @@ async fn attempts(egress: &Egress, url: &str) {
                 secret: None,
                 signing_key: None,
                 trace: None,
+                hops: aquarium_delivery::Hops::FIRST,
             };
             egress.send(&endpoint, message, pending()).await.unwrap()
         });

@@ -138,6 +138,7 @@ fn event(number: u64, webhook: u64) -> NewEvent {
         accepted_at: at,
         body: Bytes::from(vec![b'x'; 100]),
         trace: None,
+        hops: aquarium_delivery::Hops::FIRST,
         subjects: Vec::new(),
         targets: vec![target],
         watcher: None,

@@ -8,7 +8,7 @@ mod history;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aquarium_delivery::{DeliveryId, EventId, Outcome, Subject, Timestamp, TraceContext, WebhookName};
+use aquarium_delivery::{DeliveryId, EventId, Hops, Outcome, Subject, Timestamp, TraceContext, WebhookName};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -56,6 +56,7 @@ struct StoredEvent {
     accepted_at: Timestamp,
     body: Bytes,
     trace: Option<TraceContext>,
+    hops: Hops,
 }
 
 #[derive(Debug)]
@@ -166,6 +167,7 @@ impl Stored {
                 accepted_at: event.accepted_at,
                 body: event.body,
                 trace: event.trace,
+                hops: event.hops,
             };
             self.events.insert(event_key, stored);
         }
@@ -268,6 +270,7 @@ impl Stored {
                 size: event.body.len(),
                 body: fits.then(|| event.body.clone()),
                 trace: event.trace.filter(|_| fits),
+                hops: event.hops,
                 damaged: false,
                 watcher: None,
             });
@@ -350,7 +353,8 @@ impl Queue for Memory {
     }
 
     async fn payload(&self, event: Key) -> Result<Option<Payload>, Error> {
-        let payload = |event: &StoredEvent| Payload { body: event.body.clone(), trace: event.trace };
+        let payload =
+            |event: &StoredEvent| Payload { body: event.body.clone(), trace: event.trace, hops: event.hops };
         Ok(self.stored().events.get(&event).map(payload))
     }
 

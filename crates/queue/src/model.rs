@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aquarium_delivery::{
-    DeliveryId, EventId, Exhaustion, Order, Outcome, Phases, Subject, Timestamp, TraceContext, WebhookName,
+    DeliveryId, EventId, Exhaustion, Hops, Order, Outcome, Phases, Subject, Timestamp, TraceContext,
+    WebhookName,
 };
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -53,6 +54,8 @@ pub struct NewEvent {
     pub body: Bytes,
     /// The trace that it belongs to, at the span that everything that becomes of it follows from.
     pub trace: Option<TraceContext>,
+    /// How many sidecars it has come through.
+    pub hops: Hops,
     /// What it is about, for targets that keep deliveries about the same in order; none of it twice.
     pub subjects: Vec<Subject>,
     /// The webhooks that want it.
@@ -170,6 +173,8 @@ pub struct Delivery {
     pub body: Option<Bytes>,
     /// The trace that the event belongs to. Known whenever the body was at hand.
     pub trace: Option<TraceContext>,
+    /// How many sidecars the event has come through. Known whenever the body was at hand.
+    pub hops: Hops,
     /// True if what is stored of it does not match its checksum: it must not be sent.
     pub damaged: bool,
     /// Who wants to know what the first attempt comes to.
@@ -183,6 +188,8 @@ pub struct Payload {
     pub body: Bytes,
     /// The trace that the event belongs to.
     pub trace: Option<TraceContext>,
+    /// How many sidecars it has come through.
+    pub hops: Hops,
 }
 
 impl Delivery {
@@ -214,6 +221,7 @@ impl Delivery {
             size: event.body.len(),
             body: Some(event.body.clone()),
             trace: event.trace,
+            hops: event.hops,
             damaged: false,
             watcher: event.watcher.clone(),
         }

@@ -1,5 +1,6 @@
 //! The door for the app: events come in, and a 202 means that they are durable.
 
+mod hops;
 mod receipt;
 mod submit;
 mod token;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aquarium_config::{Config, Organization};
+use aquarium_delivery::Hops;
 use aquarium_dispatch::{Budget, Chance, Clock};
 use aquarium_queue::Queue;
 use bytes::Bytes;
@@ -23,6 +25,7 @@ use crate::http::{
     Answer, BodyError, Code, Handler, HeadCheck, Problem, RequestIds, check_content_type, read,
 };
 use crate::telemetry::{Accepting, Metrics, Tracer};
+pub(crate) use hops::hops;
 use submit::Drafted;
 pub(crate) use submit::{refused, unavailable};
 pub(crate) use token::check_token;
@@ -74,7 +77,7 @@ impl<Q: Queue> Ingest<Q> {
     async fn route(&self, request: Request<Incoming>, accepting: &mut Accepting) -> Result<Answer, Problem> {
         let (parts, body) = request.into_parts();
         let (target, limit) = self.admit(&parts)?;
-        let key = idempotency_key(&parts.headers)?;
+        let (key, hops) = (idempotency_key(&parts.headers)?, hops(&parts.headers)?);
         let announced = announced_length(&parts.headers, limit)?;
         let Ok(_room) = timeout(ROOM_TIMEOUT, self.bodies.reserve(announced.unwrap_or(limit))).await else {
             let detail = "too many bodies are being received at once";
@@ -82,7 +85,7 @@ impl<Q: Queue> Ingest<Q> {
             return Err(problem.retry_after(Duration::from_secs(1)).closing());
         };
         let body = read(body, limit).await?;
-        let drafted = self.draft(&target, key, &body, accepting)?;
+        let drafted = self.draft(&target, key, hops, &body, accepting)?;
         drafted.accept(&self.queue, target.wait, &self.metrics, accepting).await
     }
 
@@ -109,6 +112,7 @@ impl<Q: Queue> Ingest<Q> {
         &self,
         target: &Target<'_>,
         key: Option<String>,
+        hops: Hops,
         body: &Bytes,
         accepting: &Accepting,
     ) -> Result<Drafted, Problem> {
@@ -120,6 +124,7 @@ impl<Q: Queue> Ingest<Q> {
             clock: &self.clock,
             chance: &self.chance,
             trace: accepting.trace,
+            hops,
         };
         if target.batch { draft.batch(body, key) } else { draft.single(body, key) }
     }

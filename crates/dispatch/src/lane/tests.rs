@@ -45,6 +45,7 @@ fn delivery(key: u64, due_at: Timestamp, attempts: u32) -> Delivery {
         size: 2,
         body: None,
         trace: None,
+        hops: aquarium_delivery::Hops::FIRST,
         damaged: false,
         watcher: None,
     }

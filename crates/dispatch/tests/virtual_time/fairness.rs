@@ -67,6 +67,7 @@ impl Paging {
             size: 2,
             body: Some(Bytes::from_static(b"{}")),
             trace: None,
+            hops: aquarium_delivery::Hops::FIRST,
             damaged: false,
             watcher: None,
         };
@@ -151,6 +152,7 @@ fn events(webhooks: impl Iterator<Item = String>, times: u64, first: u64, now: T
             accepted_at: now,
             body: Bytes::from_static(b"{}"),
             trace: None,
+            hops: aquarium_delivery::Hops::FIRST,
             subjects: Vec::new(),
             targets: (0..times).map(|index| target(number * 1_000 + index)).collect(),
             watcher: None,

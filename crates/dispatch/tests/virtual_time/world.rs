@@ -294,6 +294,7 @@ impl World {
                 accepted_at: self.clock.now(),
                 body: Bytes::from_static(b"{}"),
                 trace: None,
+                hops: aquarium_delivery::Hops::FIRST,
                 subjects: subjects(self.accepted).into_iter().map(Subject::from_bits).collect(),
                 targets: vec![Target {
                     delivery: DeliveryId::new(EPOCH, random),

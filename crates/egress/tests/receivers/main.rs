@@ -56,6 +56,7 @@ fn message() -> Message {
         secret: Some(HeaderValue::from_static("0123456789abcdef")),
         signing_key: None,
         trace: None,
+        hops: aquarium_delivery::Hops::FIRST,
     }
 }
 
@@ -93,6 +94,7 @@ async fn a_request_has_the_contracts_headers_and_the_exact_body() {
         ("webhook-timestamp", "1800000000"),
         ("aquarium-delivery", &message().delivery.to_string()),
         ("aquarium-attempt", "3"),
+        ("aquarium-hops", "1"),
     ] {
         assert_eq!(received.headers_named(name), [value.as_bytes()], "{name}");
     }

@@ -198,6 +198,7 @@ impl Stored {
             size: event.body.len(),
             body: None,
             trace: None,
+            hops: aquarium_delivery::Hops::FIRST,
             damaged: false,
             watcher: None,
         })

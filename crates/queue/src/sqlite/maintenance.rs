@@ -218,7 +218,7 @@ impl Closed {
 
     fn damaged_events(&self) -> rusqlite::Result<Damaged> {
         let mut statement = self.connection.prepare(
-            "SELECT e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.body, e.checksum
+            "SELECT e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.hops, e.body, e.checksum
              FROM events e LEFT JOIN projects p ON p.id = e.project ORDER BY e.key",
         )?;
         let (mut rows, mut damaged) = (statement.query([])?, Damaged::default());
@@ -318,7 +318,7 @@ pub fn export(
     let connection = reading(path)?;
     let transaction = connection.unchecked_transaction()?;
     let mut events = connection.prepare(
-        "SELECT e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.body, e.checksum
+        "SELECT e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.hops, e.body, e.checksum
          FROM events e LEFT JOIN projects p ON p.id = e.project
          WHERE ? OR EXISTS (
              SELECT 1 FROM deliveries d WHERE d.key >= e.key << 20 AND d.key < (e.key + 1) << 20 AND d.state = 0
@@ -346,7 +346,7 @@ pub fn export(
             project: row.get::<_, Option<_>>(3)?.unwrap_or_default(),
             kind: row.get(4)?,
             accepted_at: timestamp(row, 5)?,
-            body: row.get(7)?,
+            body: row.get(8)?,
             damaged: !is_intact(row)?,
             deliveries: found.collect::<Result<_, _>>()?,
         })?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use aquarium_delivery::{
-    DeliveryId, EventId, Failure, FailureKind, Outcome, Timestamp, TraceContext, WebhookName,
+    DeliveryId, EventId, Failure, FailureKind, Hops, Outcome, Timestamp, TraceContext, WebhookName,
 };
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -136,7 +136,9 @@ fn read(
         if !delivery.damaged && delivery.size <= *bytes {
             *bytes -= delivery.size;
             match payload(connection, delivery.event_key)? {
-                Some(Ok(payload)) => (delivery.body, delivery.trace) = (Some(payload.body), payload.trace),
+                Some(Ok(Payload { body, trace, hops })) => {
+                    (delivery.body, delivery.trace, delivery.hops) = (Some(body), trace, hops);
+                }
                 Some(Err(Damaged)) | None => delivery.damaged = true,
             }
         }
@@ -172,6 +174,7 @@ fn delivery(row: &Row<'_>, webhook: &WebhookName, due_at: Timestamp) -> rusqlite
             size: 0,
             body: None,
             trace: None,
+            hops: Hops::FIRST,
             damaged: true,
             watcher: None,
         }),
@@ -205,6 +208,7 @@ fn intact_delivery(
         size: unsigned(row, 6)?,
         body: None,
         trace: None,
+        hops: Hops::FIRST,
         damaged: false,
         watcher: None,
     }))
@@ -212,7 +216,7 @@ fn intact_delivery(
 
 /// Whether an event has the checksum that was stored with it.
 ///
-/// The columns: `e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.body, e.checksum`.
+/// The columns: `e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.hops, e.body, e.checksum`.
 pub(super) fn is_intact(row: &Row<'_>) -> rusqlite::Result<bool> {
     let checked = || -> rusqlite::Result<bool> {
         let event = EventRow {
@@ -224,9 +228,10 @@ pub(super) fn is_intact(row: &Row<'_>) -> rusqlite::Result<bool> {
             kind: row.get_ref(4)?.as_str()?,
             accepted_at: row.get(5)?,
             trace: row.get_ref(6)?.as_blob_or_null()?,
-            body: row.get_ref(7)?.as_blob()?,
+            hops: row.get::<_, Option<i64>>(7)?.unwrap_or(1),
+            body: row.get_ref(8)?.as_blob()?,
         };
-        Ok(checksum::matches(row.get(8)?, || checksum::of_event(event)))
+        Ok(checksum::matches(row.get(9)?, || checksum::of_event(event)))
     };
     match checked() {
         Err(error) if is_undecodable(&error) => Ok(false),
@@ -249,16 +254,17 @@ pub(super) fn is_undecodable(error: &rusqlite::Error) -> bool {
 fn payload(connection: &Connection, event: Key) -> rusqlite::Result<Option<Result<Payload, Damaged>>> {
     connection
         .prepare_cached(
-            "SELECT e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.body, e.checksum
+            "SELECT e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.hops, e.body, e.checksum
              FROM events e LEFT JOIN projects p ON p.id = e.project WHERE e.key = ?",
         )?
         .query_row([stored(event.0)], |row| {
             if !is_intact(row)? {
                 return Ok(Err(Damaged));
             }
-            let body = Bytes::copy_from_slice(row.get_ref(7)?.as_blob()?);
+            let body = Bytes::copy_from_slice(row.get_ref(8)?.as_blob()?);
             let trace = row.get_ref(6)?.as_blob_or_null()?.and_then(TraceContext::from_bytes);
-            Ok(Ok(Payload { body, trace }))
+            let hops = Hops::new(row.get::<_, Option<u8>>(7)?.unwrap_or_default());
+            Ok(Ok(Payload { body, trace, hops }))
         })
         .optional()
 }

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `projects` | project of an organization that ever sent an event | so that events need not repeat the names |
 //! | `webhooks` | webhook that ever was a target | with its suspension, and the last pause that its endpoint asked for |
-//! | `events` | event | the body, once, whatever the number of deliveries; `trace`: see [`TraceContext::to_bytes`], NULL if it belongs to none; `checksum`: see `checksum.rs` |
+//! | `events` | event | the body, once, whatever the number of deliveries; `trace`: see [`TraceContext::to_bytes`], NULL if it belongs to none; `hops`: see [`Hops`], NULL for 1; `checksum`: see `checksum.rs` |
 //! | `deliveries` | event and webhook | `key`: see [`first_delivery_of`]; `state`: see [`code`]; `due_at` counts for pending ones, and is [`PARKED`] for those that wait behind another; `settled_at` for others, and is when it was accepted for those that never were attempted; `subjects`: what it stays in order about, eight bytes each (big-endian), NULL if it does not; `phases`: see `phases.rs`; `replayed_at`, `earlier_attempts` and `test` are NULL in nearly all; `checksum`: see `checksum.rs` |
 //! | `lines` | pending delivery and each of its subjects | who is first in line may be sent: see `writer/order.rs` |
 //! | `attempts` | request made | `status` or `failure`, never both. The last one of a delivery is missing if its row in `deliveries` tells all of it; `phases` as there |
@@ -121,6 +121,8 @@ const MIGRATIONS: &[&str] = &["
 ", "
     ALTER TABLE events ADD COLUMN checksum INTEGER;
     ALTER TABLE deliveries ADD COLUMN checksum INTEGER;
+", "
+    ALTER TABLE events ADD COLUMN hops INTEGER;
 "];
 
 /// The duration, the status and the phases of a delivery's last attempt, as long as there is none. They are as wide as what

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aquarium_delivery::{
-    DeliveryId, Exhaustion, Failure, FailureKind, Order, Outcome, RetryAfter, TraceContext,
+    DeliveryId, Exhaustion, Failure, FailureKind, Hops, Order, Outcome, RetryAfter, TraceContext,
 };
 use aquarium_queue::{
     Accepted, Claim, Commits, Error, Key, PARKED, Pause, Payload, Purged, Queue, Record, Settled, Settlement,
@@ -71,17 +71,21 @@ pub(crate) async fn a_body_is_kept_byte_for_byte_whatever_its_size(queue: impl Q
         new.body = body.clone();
         // Every other one belongs to a trace.
         new.trace = number.is_multiple_of(2).then(|| TraceContext::start([3; 16], [7; 8]));
-        let trace = new.trace;
+        new.hops = Hops::new(u8::try_from(number).unwrap());
+        let (trace, hops) = (new.trace, new.hops);
         let offered = accept(&queue, &mut commits, vec![new]).await;
         assert_eq!((offered[0].size, offered[0].body.as_ref()), (size, Some(&body)));
-        assert_eq!(offered[0].trace, trace);
-        assert_eq!(queue.payload(offered[0].event_key).await.unwrap(), Some(Payload { body, trace }));
+        assert_eq!((offered[0].trace, offered[0].hops), (trace, hops));
+        assert_eq!(queue.payload(offered[0].event_key).await.unwrap(), Some(Payload { body, trace, hops }));
     }
     let claimed = claim(&queue, "ops", 0).await.deliveries;
     assert_eq!(claimed.len(), 5);
     for (claimed, number) in claimed.iter().zip(1_u64..) {
         let known = claimed.body.is_some() && number.is_multiple_of(2);
         assert_eq!(claimed.trace.is_some(), known, "{number}");
+        if claimed.body.is_some() {
+            assert_eq!(u64::from(claimed.hops.get()), number);
+        }
     }
     assert_eq!(queue.payload(Key(u64::from(u32::MAX))).await.unwrap(), None);
 }

@@ -52,6 +52,7 @@ pub(crate) fn event(number: u64, at: u64, webhooks: &[&str]) -> NewEvent {
         accepted_at: after(at),
         body: Bytes::from(format!("{{\"number\":{number}}}")),
         trace: None,
+        hops: aquarium_delivery::Hops::FIRST,
         subjects: Vec::new(),
         targets: webhooks.iter().enumerate().map(target).collect(),
         watcher: None,

@@ -24,7 +24,7 @@ use super::shape::{PhasesMs, excerpt, milliseconds, told};
 use super::webhooks::{self, WebhookPath};
 use super::{body, names};
 use crate::http::{Answer, Code, Problem, ProblemDetails, json};
-use crate::ingest::{refused, unavailable};
+use crate::ingest::{hops, refused, unavailable};
 use crate::telemetry::incoming;
 
 /// Tests under way at once.
@@ -111,6 +111,7 @@ struct TestError {
         (status = 422, description = "The test event would be refused, since its project has a name that no event can have",
             body = ProblemDetails),
         (status = 429, description = "Too many tests are under way", body = ProblemDetails),
+        (status = 508, description = "The request has come through 8 sidecars (`Aquarium-Hops`)", body = ProblemDetails),
     ))]
 pub(super) async fn test<Q: History>(api: &Api<Q>, call: Call) -> Result<Answer, Problem> {
     call.no_query()?;
@@ -142,7 +143,7 @@ pub(super) async fn test<Q: History>(api: &Api<Q>, call: Call) -> Result<Answer,
     };
     let _under_way = api.tests.begin(&name)?;
     let (mut submission, mut reports) = draft(api, &config, webhook, &kind)?;
-    submission.events[0].trace = incoming(&head.headers);
+    (submission.events[0].trace, submission.events[0].hops) = (incoming(&head.headers), hops(&head.headers)?);
     let event = &submission.events[0];
     let (event, delivery) = (event.id, event.targets[0].delivery);
     api.queue.accept(submission).await.map_err(unavailable)?;
@@ -177,6 +178,7 @@ fn draft<Q>(
         accepted_at: now,
         body: body.clone(),
         trace: None,
+        hops: aquarium_delivery::Hops::FIRST,
         subjects: Vec::new(),
         targets: vec![target],
         watcher: Some(watcher),

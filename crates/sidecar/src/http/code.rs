@@ -56,6 +56,8 @@ codes! {
     UnknownField = "unknown-field",
     InvalidIdempotencyKey = "invalid-idempotency-key",
     IdempotencyConflict = "idempotency-conflict",
+    InvalidHops = "invalid-hops",
+    LoopDetected = "loop-detected",
     InvalidConfig = "invalid-config",
     TooManyConnections = "too-many-connections",
     Busy = "busy",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aquarium_config::{Config, Organization};
-use aquarium_delivery::{DeliveryId, EventId, Order, Subject, Timestamp, TraceContext};
+use aquarium_delivery::{DeliveryId, EventId, Hops, Order, Subject, Timestamp, TraceContext};
 use aquarium_dispatch::{Chance, Clock};
 use aquarium_event::{Entity, EntityKey, Refusal, check};
 use aquarium_queue::{
@@ -29,6 +29,7 @@ pub(super) struct Draft<'a> {
     pub(super) clock: &'a Clock,
     pub(super) chance: &'a Chance,
     pub(super) trace: Option<TraceContext>,
+    pub(super) hops: Hops,
 }
 
 /// A submission that passed the door, and the answer that it leads to.
@@ -101,6 +102,7 @@ impl Draft<'_> {
             accepted_at: now,
             body,
             trace: self.trace,
+            hops: self.hops,
             subjects,
             targets,
             watcher: None,

@@ -38,8 +38,8 @@ pub(crate) enum InvalidFilter {
     TooLong(usize),
     #[error("it is empty; {ACCEPTED}")]
     Empty,
-    #[error("{word:?} is not a level; {hint}{ACCEPTED}")]
-    Level { word: String, hint: String },
+    #[error("{at}{word:?} is not a level; {hint}{ACCEPTED}")]
+    Level { at: String, word: String, hint: String },
     #[error("{0:?} is not a module with its level; {ACCEPTED}")]
     Directive(String),
 }
@@ -97,7 +97,7 @@ fn check(directive: &str) -> Result<bool, InvalidFilter> {
         }
         None => match directive.split_once('=') {
             Some((module, level)) => (module, None, level),
-            None => return self::level(directive).map(|()| true),
+            None => return self::level(directive, "").map(|()| true),
         },
     };
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':');
@@ -106,14 +106,15 @@ fn check(directive: &str) -> Result<bool, InvalidFilter> {
     if !named || !plain {
         return Err(wrong(directive));
     }
-    self::level(level).map(|()| false)
+    self::level(level, &format!("{:?}: ", shown(directive))).map(|()| false)
 }
 
 fn wrong(directive: &str) -> InvalidFilter {
     InvalidFilter::Directive(shown(directive))
 }
 
-fn level(word: &str) -> Result<(), InvalidFilter> {
+/// Checks a level; `at` begins what is said of it.
+fn level(word: &str, at: &str) -> Result<(), InvalidFilter> {
     let lower = word.to_ascii_lowercase();
     if LEVELS.contains(&&*lower) && word.parse::<LevelFilter>().is_ok() {
         return Ok(());
@@ -126,7 +127,7 @@ fn level(word: &str) -> Result<(), InvalidFilter> {
         }
         None => String::new(),
     };
-    Err(InvalidFilter::Level { word: shown(word), hint })
+    Err(InvalidFilter::Level { at: at.to_owned(), word: shown(word), hint })
 }
 
 /// The beginning of what was written, for a message.

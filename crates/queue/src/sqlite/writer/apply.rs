@@ -10,7 +10,7 @@ mod replay;
 
 use std::collections::HashMap;
 
-use aquarium_delivery::{EventId, Exhaustion, Outcome, WebhookName};
+use aquarium_delivery::{EventId, Exhaustion, Hops, Outcome, WebhookName};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
 use super::super::checksum::{self, EventRow};
@@ -64,8 +64,8 @@ impl<'c> Statements<'c> {
             page_count: connection.prepare("PRAGMA page_count")?,
             freelist_count: connection.prepare("PRAGMA freelist_count")?,
             insert_event: connection.prepare(
-                "INSERT INTO events (key, id, project, kind, accepted_at, body, trace, checksum)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO events (key, id, project, kind, accepted_at, body, trace, hops, checksum)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?,
             insert_delivery: connection.prepare(
                 "INSERT INTO deliveries
@@ -207,6 +207,7 @@ impl<'c> Tables<'c> {
             kind: &event.kind,
             accepted_at,
             trace: trace.as_ref().map(|trace| &trace[..]),
+            hops: event.hops.get().into(),
             body: &event.body,
         });
         self.statements.insert_event.execute(params![
@@ -217,6 +218,7 @@ impl<'c> Tables<'c> {
             accepted_at,
             &event.body[..],
             trace,
+            (event.hops != Hops::FIRST).then(|| event.hops.get()),
             checksum
         ])?;
         let (duration, status, phases) = NO_ATTEMPT;

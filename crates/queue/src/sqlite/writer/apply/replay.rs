@@ -154,6 +154,7 @@ impl Tables<'_> {
                     size: unsigned(row, 6)?,
                     body: None,
                     trace: None,
+                    hops: aquarium_delivery::Hops::FIRST,
                     damaged: false,
                     watcher: None,
                 })

@@ -3,6 +3,7 @@
 //! Everything here is a pure function of its arguments: no I/O, no clock, no randomness. Time is a [`Timestamp`] that
 //! the caller read, chance is a number that the caller drew.
 mod breaker;
+mod detail;
 mod hops;
 mod id;
 mod name;
@@ -17,6 +18,7 @@ mod trace;
 mod window;
 
 pub use breaker::{Breaker, BreakerStatus, FIRST_PROBE_INTERVAL, LONGEST_PROBE_INTERVAL, Permit};
+pub use detail::Detail;
 pub use hops::{Hops, InvalidHops};
 pub use id::{DeliveryId, ENCODED_LENGTH, EventId, InvalidId, ReplayId};
 pub use name::{InvalidName, MAX_NAME, WebhookName, check_name};

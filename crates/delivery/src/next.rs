@@ -175,7 +175,7 @@ mod tests {
             assert_eq!(decide(1, &outcome), Decision { next: expected, pause_until }, "{outcome:?}");
         }
         for kind in FailureKind::ALL {
-            let failed = Outcome::Failed(Failure { kind: *kind, detail: "x".into() });
+            let failed = Outcome::Failed(Failure::new(*kind, "x"));
             assert_eq!(decide(1, &failed), Decision { next: retry_in(5), pause_until: None }, "{kind}");
         }
     }

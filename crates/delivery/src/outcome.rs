@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use crate::Timestamp;
+use crate::{Detail, Timestamp};
 
 /// What an attempt came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,14 @@ pub struct Failure {
     /// Which step went wrong.
     pub kind: FailureKind,
     /// What went wrong, in words for an operator. Never holds a secret or a part of the payload.
-    pub detail: String,
+    pub detail: Detail,
+}
+
+impl Failure {
+    /// A failure of this kind, with what `detail` prints, cut to [`Detail::MAX`].
+    pub fn new(kind: FailureKind, detail: impl fmt::Display) -> Self {
+        Self { kind, detail: Detail::new(detail) }
+    }
 }
 
 impl fmt::Display for Failure {

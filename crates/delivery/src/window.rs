@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn failed(kind: FailureKind) -> Outcome {
-        Outcome::Failed(Failure { kind, detail: "x".into() })
+        Outcome::Failed(Failure::new(kind, "x"))
     }
 
     /// One round of a full window: all of its attempts start at `now`, and come to this.

@@ -10,7 +10,6 @@ use aquarium_delivery::{Failure, Outcome, RetryAfter};
 use http::header::{HeaderMap, RETRY_AFTER};
 use http::{Response, StatusCode};
 use hyper::body::Body;
-use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
 use crate::answer::{Deadline, Ended, Excerpt, Unanswered};
@@ -58,9 +57,9 @@ impl Attempt<'_> {
             // From here on there is no waiting until the request is handed over: `revoked` was looked at last.
             let unanswered = match connection {
                 Connection::Http1(http1) => {
-                    self.over_http1(http1, &mut headers, &way.pool, deadline.as_mut()).await
+                    self.over_http1(http1, &mut headers, &way.pool, &mut deadline).await
                 }
-                Connection::Http2(slot) => self.over_http2(slot, &mut headers, deadline.as_mut()).await,
+                Connection::Http2(slot) => self.over_http2(slot, &mut headers, &mut deadline).await,
             };
             match unanswered {
                 Ok(outcome) => return Some(outcome),
@@ -91,6 +90,8 @@ impl Attempt<'_> {
         if !fresh && let Some(connection) = way.pool.take(&self.endpoint.origin, Instant::now()) {
             return Some(Ok(connection));
         }
+        let sleep = pin!(sleep_until(self.connect_deadline));
+        let mut deadline = Deadline::new(sleep);
         // It is rare, and large: it has its own place.
         let connecting = Box::pin(way.connect(self.endpoint, fresh, &mut self.progress));
         // The order counts. A poll that sees the revocation does not come to a connection, so nothing is handed over.
@@ -98,7 +99,7 @@ impl Attempt<'_> {
             biased;
             () = revoked => None,
             connected = connecting => Some(connected),
-            () = unconstrained(sleep_until(self.connect_deadline)) => {
+            () = poll_fn(|cx| deadline.poll(cx)) => {
                 Some(Err(self.progress.too_late()))
             }
         }
@@ -109,20 +110,20 @@ impl Attempt<'_> {
         mut http1: Box<Http1>,
         headers: &mut HeaderMap,
         pool: &Arc<Pool>,
-        mut deadline: Deadline<'_>,
+        deadline: &mut Deadline<'_>,
     ) -> Result<Outcome, Unanswered> {
         let handed_over = Instant::now();
         let (headers, body) = (mem::take(headers), self.message.body.clone());
         let response = {
             let mut sending = pin!(http1.hand_over(self.endpoint, headers, body));
-            poll_fn(|cx| http1.poll_answer(cx, sending.as_mut(), deadline.as_mut())).await?
+            poll_fn(|cx| http1.poll_answer(cx, sending.as_mut(), deadline)).await?
         };
         let (answered, mut body) = self.answered(handed_over, response);
         let ended = match body.is_end_stream() {
             true => Ended::Whole,
             false => {
                 let excerpt = &mut self.excerpt;
-                poll_fn(|cx| http1.poll_body(cx, &mut body, excerpt, deadline.as_mut())).await
+                poll_fn(|cx| http1.poll_body(cx, &mut body, excerpt, deadline)).await
             }
         };
         let now = Instant::now();
@@ -136,16 +137,16 @@ impl Attempt<'_> {
         &mut self,
         slot: Slot,
         headers: &mut HeaderMap,
-        mut deadline: Deadline<'_>,
+        deadline: &mut Deadline<'_>,
     ) -> Result<Outcome, Unanswered> {
         let handed_over = Instant::now();
         let (headers, body) = (mem::take(headers), self.message.body.clone());
         // What is sent lives as long as the answer is read: dropped, it would be called off.
         let mut sent = slot.hand_over(self.endpoint, headers, body)?;
-        let response = poll_fn(|cx| sent.poll_answer(cx, deadline.as_mut())).await?;
+        let response = poll_fn(|cx| sent.poll_answer(cx, deadline)).await?;
         let (answered, mut body) = self.answered(handed_over, response);
         let excerpt = &mut self.excerpt;
-        let ended = poll_fn(|cx| sent.poll_body(cx, &mut body, excerpt, deadline.as_mut())).await;
+        let ended = poll_fn(|cx| sent.poll_body(cx, &mut body, excerpt, deadline)).await;
         Ok(self.conclude(answered, ended, handed_over, Instant::now()))
     }
 

@@ -85,9 +85,8 @@ impl Connector {
     ) -> Result<Connection, Failure> {
         match self.negotiate(&opening, progress).await {
             Ok(Negotiated::Http1(http1)) => Ok(opening.http1(http1)),
-            Ok(Negotiated::Http2(http2)) => opening.http2(http2).ok_or_else(|| Failure {
-                kind: FailureKind::Protocol,
-                detail: "the connection ended before it could be used".to_owned(),
+            Ok(Negotiated::Http2(http2)) => opening.http2(http2).ok_or_else(|| {
+                Failure::new(FailureKind::Protocol, "the connection ended before it could be used")
             }),
             Err(failure) => {
                 opening.failed();
@@ -123,9 +122,7 @@ impl Connector {
         progress.awaits = Awaits::Session;
         let started = Instant::now();
         let config = self.sessions.client_config(origin.tls.as_deref());
-        let connector = TlsConnector::from(
-            config.map_err(|error| Failure { kind: FailureKind::Tls, detail: error.to_string() })?,
-        );
+        let connector = TlsConnector::from(config.map_err(|error| Failure::new(FailureKind::Tls, error))?);
         let stream =
             connector.connect(server_name(&origin.host)?, stream).await.map_err(|error| tls(&error))?;
         progress.phases.tls = Some(started.elapsed());
@@ -161,7 +158,7 @@ impl Connector {
         // If there is none, the first refusal tells why.
         if passing.is_empty() {
             return Err(match (refusal, &origin.host) {
-                (Some(blocked), _) => Failure { kind: FailureKind::Blocked, detail: blocked.to_string() },
+                (Some(blocked), _) => Failure::new(FailureKind::Blocked, blocked),
                 (None, Host::Name(name)) => unresolved(name, "it has no address"),
                 (None, Host::Address(address)) => unresolved(&address.to_string(), "it is no address"),
             });
@@ -192,17 +189,17 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, Failure> {
         Host::Address(address) => Ok(ServerName::IpAddress(address.to_canonical().into())),
         // The dot at the end is not part of the name here (RFC 6066, section 3).
         Host::Name(name) => ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| {
-            Failure { kind: FailureKind::Request, detail: format!("{name} cannot be the name of a server") }
+            Failure::new(FailureKind::Request, format_args!("{name} cannot be the name of a server"))
         }),
     }
 }
 
 fn unresolved(name: &str, why: &str) -> Failure {
-    Failure { kind: FailureKind::Dns, detail: format!("{name} cannot be resolved: {why}") }
+    Failure::new(FailureKind::Dns, format_args!("{name} cannot be resolved: {why}"))
 }
 
 fn refused(error: &io::Error) -> Failure {
-    Failure { kind: FailureKind::Connect, detail: error.to_string() }
+    Failure::new(FailureKind::Connect, error)
 }
 
 /// What is not TLS's own is a connection that broke.

@@ -10,13 +10,13 @@ use rustls::{CertificateError, OtherError};
 pub(crate) fn classify(error: &(dyn Error + 'static)) -> Failure {
     let chain = chain(error);
     match chain.iter().find_map(|error| error.downcast_ref::<rustls::Error>()) {
-        Some(error) => Failure { kind: FailureKind::Tls, detail: tls(error) },
+        Some(error) => Failure::new(FailureKind::Tls, tls(error)),
         None => {
             let detail = innermost(&chain);
             // HTTP/2 keeps of an error no more than its text.
             let alert = detail.strip_prefix("received fatal alert: ").map(alert);
             let kind = if alert.is_some() { FailureKind::Tls } else { FailureKind::Protocol };
-            Failure { kind, detail: alert.unwrap_or(detail) }
+            Failure::new(kind, alert.unwrap_or(detail))
         }
     }
 }
@@ -45,7 +45,7 @@ fn alert(name: &str) -> String {
 
 /// What was allowed for this has passed, and there is still no `what`.
 pub(crate) fn timed_out(kind: FailureKind, what: &str) -> Failure {
-    Failure { kind, detail: format!("{what} within the time allowed") }
+    Failure::new(kind, format_args!("{what} within the time allowed"))
 }
 
 /// Whether the connection ended, as opposed to what came over it being wrong.
@@ -105,6 +105,6 @@ mod tests {
     fn anything_else_is_told_by_its_innermost_cause() {
         let error = io::Error::other(io::Error::from(ErrorKind::ConnectionReset));
         let failure = classify(&error);
-        assert_eq!((failure.kind, failure.detail.as_str()), (FailureKind::Protocol, "connection reset"));
+        assert_eq!((failure.kind, &*failure.detail), (FailureKind::Protocol, "connection reset"));
     }
 }

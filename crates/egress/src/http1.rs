@@ -101,7 +101,7 @@ impl Http1 {
         &mut self,
         cx: &mut Context<'_>,
         sending: Pin<&mut impl Future<Output = Sending>>,
-        deadline: Deadline<'_>,
+        deadline: &mut Deadline<'_>,
     ) -> Poll<Result<Response<Incoming>, Unanswered>> {
         self.drive(cx);
         match sending.poll(&mut Context::from_waker(Waker::noop())) {
@@ -143,7 +143,7 @@ impl Http1 {
         cx: &mut Context<'_>,
         body: &mut Incoming,
         excerpt: &mut Excerpt,
-        deadline: Deadline<'_>,
+        deadline: &mut Deadline<'_>,
     ) -> Poll<Ended> {
         let mut driven = false;
         loop {

@@ -60,7 +60,7 @@ fn answered(status: u16) -> Outcome {
 }
 
 fn refused() -> Outcome {
-    Outcome::Failed(Failure { kind: FailureKind::Connect, detail: "connection refused".into() })
+    Outcome::Failed(Failure::new(FailureKind::Connect, "connection refused"))
 }
 
 fn offer(lane: &mut Lane, key: u64) {

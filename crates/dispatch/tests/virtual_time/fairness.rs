@@ -179,7 +179,7 @@ async fn a_million_deliveries_and_a_hundred_hanging_endpoints_keep_nobody_waitin
     let queue = Paging { memory, big: Arc::default() };
     let clock = Clock::starting_at(EPOCH);
     let sender = Scripted::new(&clock, |attempt| {
-        let hung = Failure { kind: FailureKind::ResponseTimeout, detail: "no answer".into() };
+        let hung = Failure::new(FailureKind::ResponseTimeout, "no answer");
         match attempt.url.contains("slow") {
             true => (TIMEOUT, Outcome::Failed(hung)),
             false => (TOOK, ok()),

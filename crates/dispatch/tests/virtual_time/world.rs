@@ -131,7 +131,7 @@ pub(crate) fn answered(status: u16) -> Outcome {
 }
 
 pub(crate) fn refused() -> Outcome {
-    Outcome::Failed(Failure { kind: FailureKind::Connect, detail: "connection refused".into() })
+    Outcome::Failed(Failure::new(FailureKind::Connect, "connection refused"))
 }
 
 /// A configuration in which `acme/urban/ops` gets everything.

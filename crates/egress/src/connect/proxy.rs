@@ -59,8 +59,7 @@ impl Proxy {
         origin: &Origin,
         resolver: &dyn Resolve,
     ) -> Result<TcpStream, Failure> {
-        let failed =
-            |why: String| Failure { kind: FailureKind::Proxy, detail: format!("the proxy {self} {why}") };
+        let failed = |why: String| Failure::new(FailureKind::Proxy, format_args!("the proxy {self} {why}"));
         let addresses = match &self.host {
             Host::Address(address) => vec![address.to_canonical()],
             Host::Name(name) => {

@@ -76,7 +76,7 @@ impl Sent {
     pub(crate) fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
-        deadline: Deadline<'_>,
+        deadline: &mut Deadline<'_>,
     ) -> Poll<Result<Response<RecvStream>, Unanswered>> {
         match Pin::new(&mut self.response).poll(cx) {
             Poll::Ready(answered) => Poll::Ready(answered.map_err(|error| self.slot.unanswered(&error))),
@@ -94,7 +94,7 @@ impl Sent {
         cx: &mut Context<'_>,
         body: &mut RecvStream,
         excerpt: &mut Excerpt,
-        deadline: Deadline<'_>,
+        deadline: &mut Deadline<'_>,
     ) -> Poll<Ended> {
         while let Poll::Ready(next) = body.poll_data(cx) {
             let data = match next {
@@ -135,5 +135,5 @@ fn is_ours(error: &h2::Error) -> bool {
 }
 
 fn wrong(error: &h2::Error) -> Failure {
-    Failure { kind: FailureKind::Request, detail: error.to_string() }
+    Failure::new(FailureKind::Request, error)
 }

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use aquarium_event::is_visible;
+
 /// The longest text that is shown of a name, in characters.
 const LONGEST: usize = 120;
 
@@ -43,17 +45,12 @@ pub(crate) fn summary(der: &[u8]) -> Option<Summary> {
 
 /// A text of somebody who is not trusted, fit for a log: short, and without control characters.
 pub(crate) fn shown(text: &str) -> String {
-    let plain = |c: char| if c.is_control() || c == '\u{feff}' || is_bidi(c) { '\u{fffd}' } else { c };
+    let plain = |c: char| if is_visible(c) { c } else { char::REPLACEMENT_CHARACTER };
     let mut shown: String = text.chars().take(LONGEST).map(plain).collect();
     if text.chars().nth(LONGEST).is_some() {
         shown.push('…');
     }
     shown
-}
-
-/// Characters that change in which direction, or whether, others are shown (Unicode, UAX #9).
-fn is_bidi(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
 }
 
 const INTEGER: u8 = 0x02;

@@ -88,6 +88,22 @@ async fn frames_without_end_are_cut_off() {
     }
 }
 
+/// 16 KiB of it made 65,571 characters for each attempt, which filled a queue, and a log line.
+#[tokio::test]
+async fn what_an_endpoint_says_as_it_leaves_is_cut_and_cannot_steer_a_terminal() {
+    for said in [[b'\xff'; 16_000], [b'\x1b'; 16_000], [b'\n'; 16_000], [b'x'; 16_000]] {
+        let mut last = goaway(1, ENHANCE_YOUR_CALM);
+        last.extend(said);
+        let length = u32::try_from(last.len() - 9).unwrap().to_be_bytes();
+        last[..3].copy_from_slice(&length[1..]);
+        let server = Server::start(Close(last), &[]).await;
+        let sent = server.send(message().body).await;
+        let Outcome::Failed(failure) = &sent.outcome else { panic!("{:?}", sent.outcome) };
+        assert!(failure.detail.len() <= Detail::MAX, "{}", failure.detail.len());
+        assert!(!failure.detail.contains(char::is_control), "{failure}");
+    }
+}
+
 /// Either it meets the window, or so much is read before that it counts.
 #[tokio::test]
 async fn data_without_end_is_cut_off() {

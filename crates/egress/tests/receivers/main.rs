@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aquarium_delivery::{DeliveryId, EventId, FailureKind, Outcome, RetryAfter, Timestamp};
+use aquarium_delivery::{DeliveryId, Detail, EventId, FailureKind, Outcome, RetryAfter, Timestamp};
 use aquarium_egress::{
     Egress, Endpoint, Guard, MAX_EXCERPT, MAX_RESPONSE_BODY, Message, Options, Roots, Sent,
 };

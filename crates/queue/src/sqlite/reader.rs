@@ -328,8 +328,8 @@ pub(super) fn attempt(row: &Row<'_>, first: usize) -> rusqlite::Result<Attempt> 
             let kind = row.get_ref(first + 4)?.as_str()?;
             // A later version may know more kinds than this one.
             let kind = FailureKind::parse(kind).unwrap_or(FailureKind::Protocol);
-            let detail = row.get::<_, Option<_>>(first + 6)?.unwrap_or_default();
-            Outcome::Failed(Failure { kind, detail })
+            let detail = row.get_ref(first + 6)?.as_str_or_null()?.unwrap_or_default();
+            Outcome::Failed(Failure::new(kind, detail))
         }
     };
     let (phases, breaker_open) = phases::unpack(row.get(first + 5)?);

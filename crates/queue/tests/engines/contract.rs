@@ -235,7 +235,7 @@ pub(crate) async fn the_last_pause_of_a_webhook_is_remembered(queue: impl Queue,
 
 pub(crate) async fn attempts_are_recorded_with_what_they_came_to(queue: impl Queue, mut commits: Commits) {
     let offered = accept(&queue, &mut commits, vec![event(1, 0, &["ops"])]).await;
-    let failure = Failure { kind: FailureKind::Tls, detail: "certificate expired".to_owned() };
+    let failure = Failure::new(FailureKind::Tls, "certificate expired");
     let hint = Some(RetryAfter::Delay(Duration::from_secs(9)));
     let outcomes =
         [Outcome::Failed(failure), Outcome::Answered { status: 429, retry_after: hint }, answered(204)];

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     fn failed(kind: FailureKind) -> Outcome {
-        Outcome::Failed(Failure { kind, detail: "it expired on 2026-01-01".to_owned() })
+        Outcome::Failed(Failure::new(kind, "it expired on 2026-01-01"))
     }
 
     #[test]

@@ -184,8 +184,8 @@ impl Delivery {
 impl From<&aquarium_queue::Attempt> for Attempt {
     fn from(attempt: &aquarium_queue::Attempt) -> Self {
         let (status, error) = told(&attempt.outcome);
-        let error =
-            error.map(|failure| AttemptError { kind: failure.kind.as_str(), detail: failure.detail.clone() });
+        let error = error
+            .map(|failure| AttemptError { kind: failure.kind.as_str(), detail: failure.detail.to_string() });
         Self {
             number: attempt.number,
             started_at: attempt.started_at.to_string(),

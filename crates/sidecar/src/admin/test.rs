@@ -228,7 +228,7 @@ impl TestResult {
         result.body = excerpt(&report.excerpt);
         result.error = failure.map(|failure| TestError {
             kind: failure.kind.as_str(),
-            detail: failure.detail.clone(),
+            detail: failure.detail.to_string(),
             phase: phase(failure.kind, &report.phases),
         });
         result.duration_ms = Some(milliseconds(report.duration));

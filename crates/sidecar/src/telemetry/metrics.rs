@@ -405,7 +405,7 @@ mod tests {
         let names: HashSet<_> = (0..OUTCOMES).map(outcome_name).collect();
         assert_eq!(names.len(), OUTCOMES);
         for kind in FailureKind::ALL {
-            let outcome = Outcome::Failed(Failure { kind: *kind, detail: String::new() });
+            let outcome = Outcome::Failed(Failure::new(*kind, ""));
             assert_eq!(outcome_name(number_of(&outcome)), kind.as_str());
         }
         for status in [100, 204, 301, 410, 599, 999] {

@@ -140,7 +140,7 @@ fn attempt(span: &AttemptSpan) -> otlp::Span {
             (failed.as_ref().map(|_| failure(String::new())), failed)
         }
         Outcome::Failed(failed) => {
-            (Some(failure(failed.detail.clone())), Some(failed.kind.as_str().to_owned()))
+            (Some(failure(failed.detail.to_string())), Some(failed.kind.as_str().to_owned()))
         }
     };
     attributes.extend(error.map(|error| text("error.type", &error)));

@@ -336,7 +336,7 @@ impl<'c> Tables<'c> {
         }
         let (status, failure, detail) = match &attempt.outcome {
             Outcome::Answered { status, .. } => (Some(*status), None, None),
-            Outcome::Failed(failure) => (None, Some(failure.kind.as_str()), Some(failure.detail.as_str())),
+            Outcome::Failed(failure) => (None, Some(failure.kind.as_str()), Some(&*failure.detail)),
         };
         let (started_at, duration) =
             (stored(attempt.started_at.as_millis()), stored(attempt.duration.as_micros()));

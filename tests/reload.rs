@@ -195,7 +195,7 @@ async fn a_webhook_that_is_removed_keeps_its_deliveries_until_it_is_back() {
         .start()
         .await;
     let mut config = ConfigDirectory::new();
-    config.section("delivery", "jitter = 0.0\nretry = [\"1s\", \"1s\"]");
+    config.section("delivery", "jitter = 0.0\nretry = [\"4s\", \"1s\"]");
     ops(&mut config, &receiver.url("/"), "");
     let (sidecar, client) = start(&config).await;
     accept(&client, &format!("{EVENTS}?wait=10s"), event("ds_1")).await;
@@ -204,7 +204,8 @@ async fn a_webhook_that_is_removed_keeps_its_deliveries_until_it_is_back() {
     assert_eq!(reload(&sidecar).await, ["acme/urban/ops: removed"]);
     let unwanted = accept(&client, EVENTS, event("ds_2")).await;
     assert_eq!(unwanted["deliveries"], json!([]));
-    sleep(Duration::from_millis(1_500)).await;
+    // Longer than the retry schedule says.
+    sleep(Duration::from_millis(4_500)).await;
     assert_eq!(receiver.count(), 1);
 
     ops(&mut config, &receiver.url("/back"), "");
@@ -266,6 +267,80 @@ async fn an_organization_comes_and_goes() {
     config.remove_organization("beta");
     sidecar.wait_for_log("beta: organization removed; beta/urban/ops: removed", SOON).await;
     assert_eq!(client.post(beta, JSON, event("ds_2")).await.unwrap().status, 404);
+}
+
+/// A volume that is unmounted leaves an empty directory. Apps must not be told that their organization does not exist.
+#[tokio::test]
+async fn organizations_that_vanish_all_at_once_stay_until_an_operator_says_so() {
+    let receiver = Receiver::start().await;
+    let mut config = ConfigDirectory::new();
+    ops(&mut config, &receiver.url("/"), "");
+    let (sidecar, client) = start(&config).await;
+    let ghost = "/v1/organizations/ghost/events";
+    assert_eq!(client.post(ghost, JSON, event("ds_0")).await.unwrap().status, 404);
+
+    config.remove_organization("acme");
+    let line = sidecar.wait_for_log("configuration not used", SOON).await;
+    assert!(
+        line.contains("organizations: no organization has a file in it any more, and there were 1"),
+        "{line}"
+    );
+    accept(&client, EVENTS, event("ds_1")).await;
+    receiver.wait_for(1, SOON).await;
+    let uncertain = client.post(ghost, JSON, event("ds_0")).await.unwrap();
+    assert_eq!(uncertain.status, 503, "{}", uncertain.text());
+    assert_eq!(uncertain.json()["code"], "organization-uncertain");
+    assert_eq!(uncertain.header("retry-after"), Some("5"));
+
+    let command = async |arguments: &[&str]| {
+        let admin = sidecar.admin();
+        run(binary(), &[&["config", "reload"], arguments, &["--admin", admin]].concat(), "").await
+    };
+    let refused = command(&[]).await;
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("config reload --allow-empty"), "{}", refused.stderr);
+    let allowed = command(&["--allow-empty"]).await;
+    assert_eq!(allowed.status.code(), Some(0), "{}", allowed.stderr);
+    for path in [EVENTS, ghost] {
+        assert_eq!(client.post(path, JSON, event("ds_2")).await.unwrap().status, 404);
+    }
+    let admin = Client::new(sidecar.admin());
+    let wrong = admin.post(&format!("{RELOAD}?allow_empty=yes"), &[], "").await.unwrap();
+    assert_eq!(
+        (wrong.status.as_u16(), &wrong.json()["field"]),
+        (400, &json!("allow_empty")),
+        "{}",
+        wrong.text()
+    );
+}
+
+#[tokio::test]
+async fn check_and_run_agree_on_what_lies_in_the_directory_of_the_organizations() {
+    let mut config = ConfigDirectory::new();
+    ops(&mut config, "http://127.0.0.1:9/", "");
+    config.write("organizations/BETA.TOML", "version = 1\n");
+    config.write("organizations/eu/x.toml", "version = 1\n");
+    let directory = config.path().display().to_string();
+    let checked = run(binary(), &["check", "--config", &directory], "").await;
+    assert_eq!(checked.status.code(), Some(0), "{}", checked.stderr);
+    let mut sidecar = Sidecar::start(binary(), &config).await;
+    assert!(sidecar.running());
+    let logs = sidecar.logs().join("\n");
+    for unread in ["BETA.TOML", "eu/x.toml"] {
+        assert!(
+            checked.stderr.contains(unread) && logs.contains(unread),
+            "{unread}: {}\n{logs}",
+            checked.stderr
+        );
+    }
+    drop(sidecar);
+
+    config.write("organizations/gamma.toml/x", "");
+    for command in ["check", "run"] {
+        let refused = run(binary(), &[command, "--config", &directory], "").await;
+        assert_eq!(refused.status.code(), Some(78), "{command}: {}", refused.stderr);
+        assert!(refused.stderr.contains("is a directory"), "{command}: {}", refused.stderr);
+    }
 }
 
 #[tokio::test]

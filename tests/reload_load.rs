@@ -146,7 +146,9 @@ impl Editor {
 
     fn write(&mut self, number: usize, extra: &str) {
         let url = format!("{}{}", self.base, self.path(number));
-        let extra = format!("concurrency = 2\n{extra}");
+        // A key that vanishes would have to settle first.
+        let active = if extra.contains("active") { "" } else { "active = true\n" };
+        let extra = format!("concurrency = 2\n{active}{extra}");
         self.config.webhook(&organization(number), &format!("p{number}"), "hook", &url, &["*"], &extra);
     }
 

@@ -4,6 +4,7 @@
 //! would have been accepted. Nothing stops at the first error; a value that is not as it should be is reported where
 //! it stands, and reads as none.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
@@ -87,6 +88,13 @@ impl<'d, 'i> Table<'d, 'i> {
             inner: value.into_inner(),
             findings,
         })
+    }
+
+    /// Hashes of the paths of all keys in the table and below it, such as `projects.p.webhooks.ops.url`.
+    pub(crate) fn key_hashes(&self) -> Vec<u64> {
+        let mut hashes = Vec::new();
+        key_hashes(&self.entries, &DefaultHasher::new(), &mut hashes);
+        hashes
     }
 
     /// Keeps the values of all keys that have not been taken from being shown.
@@ -214,6 +222,17 @@ impl<'d, 'i> Value<'d, 'i> {
     /// Keeps everything in the value from being shown.
     pub(crate) fn mask(&self) {
         mask(&self.inner, &self.span, self.findings);
+    }
+}
+
+fn key_hashes(table: &DeTable<'_>, parent: &DefaultHasher, hashes: &mut Vec<u64>) {
+    for (key, value) in table {
+        let mut path = parent.clone();
+        key.get_ref().hash(&mut path);
+        hashes.push(path.finish());
+        if let DeValue::Table(below) = value.get_ref() {
+            key_hashes(below, &path, hashes);
+        }
     }
 }
 

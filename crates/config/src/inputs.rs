@@ -1,14 +1,16 @@
 //! The record of what a configuration was made from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::Source;
-use crate::reader::{ReadError, fetch, list};
+use crate::organization::name;
+use crate::reader::{Listing, ReadError, fetch, list};
 
 /// Everything that was read for a configuration, or should have been: files, the list of organizations, environment
 /// variables. Hashes of what was in them are kept, not the contents.
@@ -16,18 +18,101 @@ use crate::reader::{ReadError, fetch, list};
 pub struct Inputs {
     dir: PathBuf,
     all: Vec<Input>,
+    /// The files changed each time they were read: this is no state that they ever had.
+    torn: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Input {
-    File { path: PathBuf, limit: u64, document: bool, seen: Seen },
-    Directory { path: PathBuf, seen: Seen },
+    File { path: PathBuf, limit: u64, document: bool, seen: Seen, shape: Option<Shape> },
+    Directory { path: PathBuf, seen: Seen, device: Option<u64>, listed: bool },
     Variable { name: String, seen: Seen },
+}
+
+/// What is kept of a file, to tell later what another version of it lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shape {
+    length: usize,
+    /// Whether its last line is complete.
+    ended: bool,
+    /// Hashes of the paths of all keys, in order; of documents only.
+    pub(crate) keys: Vec<u64>,
+}
+
+impl Shape {
+    pub(crate) fn new(content: &[u8]) -> Self {
+        Self { length: content.len(), ended: content.ends_with(b"\n"), keys: Vec::new() }
+    }
+}
+
+/// What there is of the directory of the organizations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Presence {
+    /// Whether it could be listed.
+    pub(crate) listed: bool,
+    /// How many organizations have a file in it.
+    pub(crate) organizations: usize,
+    /// The device that it is on.
+    pub(crate) device: Option<u64>,
 }
 
 impl Inputs {
     pub(crate) fn new(dir: PathBuf, all: Vec<Input>) -> Self {
-        Self { dir, all }
+        Self { dir, all, torn: false }
+    }
+
+    /// The same, of a reading during which the files changed.
+    pub(crate) fn torn(self) -> Self {
+        Self { torn: true, ..self }
+    }
+
+    /// Whether the files changed while they were read.
+    pub(crate) fn are_torn(&self) -> bool {
+        self.torn
+    }
+
+    /// The organizations that have a file, whatever is in it.
+    pub(crate) fn organizations(&self) -> impl Iterator<Item = Arc<str>> {
+        let main = self.dir.clone();
+        let documents = self.all.iter().filter_map(|input| match input {
+            Input::File { path, document: true, .. } => Some(path),
+            _ => None,
+        });
+        // What is in the directory itself is aquarium.toml.
+        let files = documents.filter(move |path| path.parent() != Some(&main));
+        files.filter_map(|path| name(path).map(Arc::from))
+    }
+
+    pub(crate) fn presence(&self) -> Presence {
+        let directory = self.all.iter().find_map(|input| match input {
+            Input::Directory { device, listed, .. } => Some((*listed, *device)),
+            _ => None,
+        });
+        let (listed, device) = directory.unwrap_or_default();
+        Presence { listed, organizations: self.organizations().count(), device }
+    }
+
+    /// Whether these lack something that `earlier` ones have, as files do that are being saved: a file of the configuration, a table
+    /// or key in one, or the end of a file. Where nothing is lacking, nothing that was configured is lost.
+    pub(crate) fn lack_something_of(&self, earlier: &Inputs) -> bool {
+        let shapes = |inputs: &Inputs| -> BTreeMap<PathBuf, (Seen, bool, Shape)> {
+            let files = inputs.all.iter().filter_map(|input| match input {
+                Input::File { path, document, seen, shape: Some(shape), .. } => {
+                    Some((path.clone(), (*seen, *document, shape.clone())))
+                }
+                _ => None,
+            });
+            files.collect()
+        };
+        let (before, now) = (shapes(earlier), shapes(self));
+        let vanished = before.iter().any(|(path, (_, document, _))| *document && !now.contains_key(path));
+        vanished
+            || now.iter().any(|(path, (seen, document, shape))| match before.get(path) {
+                Some((same, ..)) if same == seen => false,
+                Some((.., old)) if *document => !shape.ended || !is_subset(&old.keys, &shape.keys),
+                Some((.., old)) => shape.length < old.length,
+                None => *document && !shape.ended,
+            })
     }
 
     /// Every file, in the order of their paths: the configuration's own, secrets and certificates.
@@ -56,7 +141,9 @@ impl Inputs {
         Fingerprint(hash(self.all.iter().flat_map(|input| {
             let (kind, name, seen): (&[u8], _, _) = match input {
                 Input::File { path, seen, .. } => (b"file", path.as_os_str().as_encoded_bytes(), seen),
-                Input::Directory { path, seen } => (b"directory", path.as_os_str().as_encoded_bytes(), seen),
+                Input::Directory { path, seen, .. } => {
+                    (b"directory", path.as_os_str().as_encoded_bytes(), seen)
+                }
                 Input::Variable { name, seen } => (b"variable", name.as_bytes(), seen),
             };
             [kind, name, &seen.0]
@@ -77,15 +164,28 @@ impl Inputs {
     /// Whether reading all of it again gives the same. It is cheaper than loading: nothing is parsed, and the first
     /// difference ends it.
     pub fn are_unchanged(&self, source: &dyn Source) -> bool {
+        !self.torn && self.are_read_again(source)
+    }
+
+    /// Whether another reading gives the same: then there was a moment between the two at which all of the files were so.
+    pub(crate) fn are_read_again(&self, source: &dyn Source) -> bool {
         self.all.iter().all(|input| match input {
             Input::File { path, limit, seen, .. } => {
                 let content = fetch(source, path, *limit);
                 *seen == Seen::file(content.as_ref().map(|content| content.as_slice()))
             }
-            Input::Directory { path, seen } => *seen == Seen::directory(list(source, path).as_deref()),
+            Input::Directory { path, seen, device, .. } => {
+                *device == source.device(path) && *seen == Seen::directory(list(source, path).as_ref())
+            }
             Input::Variable { name, seen } => *seen == Seen::variable(source.env(name).as_deref()),
         })
     }
+}
+
+/// Whether all of the first are among the second. Both are in order.
+fn is_subset(some: &[u64], all: &[u64]) -> bool {
+    let mut all = all.iter();
+    some.iter().all(|one| all.any(|other| other == one))
 }
 
 /// A hash of what was found in one place.
@@ -100,9 +200,15 @@ impl Seen {
         }
     }
 
-    pub(crate) fn directory(files: Result<&[PathBuf], &ReadError>) -> Self {
-        match files {
-            Ok(files) => Self(hash(files.iter().map(|file| file.as_os_str().as_encoded_bytes()))),
+    /// Only what is read or warned about counts: editors may leave in a directory what they like.
+    pub(crate) fn directory(listing: Result<&Listing, &ReadError>) -> Self {
+        match listing {
+            Ok(listing) => {
+                let of =
+                    |paths: &[PathBuf]| hash(paths.iter().map(|path| path.as_os_str().as_encoded_bytes()));
+                let Listing { files, misplaced, strays, directories } = listing;
+                Self::parts([&of(files)[..], &of(misplaced), &of(strays), &of(directories)])
+            }
             Err(error) => Self::error(error),
         }
     }

@@ -57,6 +57,7 @@ pub mod reload;
 mod secret;
 mod signing_key;
 mod source;
+mod strays;
 mod succession;
 mod syntax;
 mod tls;
@@ -68,11 +69,11 @@ mod webhook;
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use diff::{Change, ChangedWebhook, Diff, SecretChange, diff};
 pub use inputs::{Digest, Fingerprint, Inputs};
-pub use load::{Errors, Loaded, load};
+pub use load::{Errors, Loaded, load, load_at_rest};
 pub use locate::{NoSecretFile, secret_file};
 pub use secret::{InvalidSecret, Secret, SecretKind};
 pub use signing_key::{InvalidSigningKey, SigningKey};
-pub use source::{Fs, Memory, Source};
+pub use source::{Entry, Fs, Memory, Source};
 pub use tls::{ClientCertificate, Pem, PrivateKey, Tls};
 pub use types::{
     Admin, Config, Egress, Engine, Header, Ingest, Listen, Organization, Project, Queue, Roots, Subscription,

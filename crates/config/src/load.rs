@@ -1,16 +1,17 @@
 //! Loads a directory: a pure function of what its [`Source`] holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::aquarium::Aquarium;
-use crate::diagnostic::quote;
+use crate::diagnostic::{quote, shown};
 use crate::document::{self, Table};
 use crate::findings::{Findings, Problem};
 use crate::organization::{NAMES, is_name, name, organization};
-use crate::reader::{ReadError, Reader, Scope};
+use crate::reader::{Listing, ReadError, Reader, Scope};
+use crate::strays::{Stray, stray};
 use crate::webhook::Rules;
 use crate::{Config, Diagnostic, Inputs, Organization, Severity, Source};
 
@@ -18,6 +19,11 @@ use crate::{Config, Diagnostic, Inputs, Organization, Severity, Source};
 const AQUARIUM: &str = "aquarium.toml";
 /// The directory of the organizations' files.
 pub(crate) const ORGANIZATIONS: &str = "organizations";
+
+/// How many files that are not read are warned about one by one.
+const WARNINGS: usize = 20;
+/// How many directories below that of the organizations are looked into.
+const NESTED: usize = 64;
 
 /// A configuration, and what it was made from.
 #[derive(Debug, Clone)]
@@ -84,6 +90,38 @@ pub fn load(dir: &Path, source: &dyn Source) -> Result<Loaded, Errors> {
     Ok(Loaded { config, warnings: diagnostics, inputs })
 }
 
+/// How many times files that change all the time are read in a row.
+const READINGS: usize = 5;
+
+/// Loads a directory in a state that all of its files had at one moment.
+///
+/// Files are read one after the other. While several are being replaced, one reading may see an old file and a new one together that
+/// never were on disk together. So everything is read once more: if nothing differs, all of it was so in between.
+///
+/// # Errors
+/// As [`load`], and if the files changed during each of several readings.
+pub fn load_at_rest(dir: &Path, source: &dyn Source) -> Result<Loaded, Errors> {
+    let mut result = load(dir, source);
+    for _ in 1..READINGS {
+        let inputs = match &result {
+            Ok(loaded) => &loaded.inputs,
+            Err(errors) => &errors.inputs,
+        };
+        if inputs.are_read_again(source) {
+            return result;
+        }
+        result = load(dir, source);
+    }
+    let inputs = match result {
+        Ok(loaded) => loaded.inputs,
+        Err(errors) => errors.inputs,
+    };
+    let message = format!("the files changed while they were read, {READINGS} times in a row");
+    let mut diagnostic = Diagnostic::of_file(Severity::Error, dir.to_owned(), message);
+    diagnostic.help = Some("write each file elsewhere, and rename it when it is complete".to_owned());
+    Err(Errors { diagnostics: vec![diagnostic], inputs: inputs.torn() })
+}
+
 /// Every organization that has a file. A directory that is not there is a mistake, such as a mount that failed: to take
 /// it for an empty one would remove every webhook.
 fn organizations(
@@ -94,8 +132,8 @@ fn organizations(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeMap<Arc<str>, Arc<Organization>> {
     let dir = dir.join(ORGANIZATIONS);
-    let files = match reader.organizations(&dir) {
-        Ok(files) => files,
+    let listing = match reader.list(&dir) {
+        Ok(listing) => listing,
         Err(ReadError::Missing) => {
             // If nothing at all is there, then it is the directory that is wrong.
             if aquarium_found {
@@ -113,21 +151,66 @@ fn organizations(
         }
     };
     let mut organizations = BTreeMap::new();
-    for file in files {
-        let Some(name) = name(&file) else { continue };
+    for file in &listing.files {
+        let Some(name) = name(file) else { continue };
         if !is_name(&name) {
             let message = format!("{} cannot name an organization", quote(&name));
             let mut diagnostic = Diagnostic::of_file(Severity::Error, file.clone(), message);
             diagnostic.accepted = Some(NAMES.to_owned());
             diagnostics.push(diagnostic);
         }
-        let scope = Scope::of(&file, reader);
-        let read = read(&file, reader, diagnostics, |table| organization(&name, table, rules, scope));
+        let scope = Scope::of(file, reader);
+        let read = read(file, reader, diagnostics, |table| organization(&name, table, rules, scope));
         if let Some(organization) = read {
             organizations.insert(organization.name.clone(), Arc::new(organization));
         }
     }
+    for path in &listing.misplaced {
+        let message = "is a directory, and has the name of an organization's file".to_owned();
+        let mut diagnostic = Diagnostic::of_file(Severity::Error, path.clone(), message);
+        diagnostic.help = Some("put the file itself there, or rename the directory".to_owned());
+        diagnostics.push(diagnostic);
+    }
+    unread(&dir, &listing, reader, diagnostics);
     organizations
+}
+
+/// Warns about files that look as if they were an organization's and are not read, and of there being none.
+fn unread(dir: &Path, listing: &Listing, reader: &Reader<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    let mut warnings = Vec::new();
+    let mut warn = |file: &Path, message: String, help: String| {
+        let mut diagnostic = Diagnostic::of_file(Severity::Warning, file.to_owned(), message);
+        diagnostic.help = Some(help);
+        warnings.push(diagnostic);
+    };
+    if listing.files.is_empty() && listing.misplaced.is_empty() {
+        let message = "there is no organization: every event is refused with 404".to_owned();
+        warn(dir, message, "add NAME.toml for each; or is a volume not mounted?".to_owned());
+    }
+    for file in listing.strays.iter().filter(|file| !reader.has_read(file)) {
+        if let Some(Stray { reason, help }) = stray(file) {
+            warn(file, format!("is not read: {reason}"), help);
+        }
+    }
+    // Links may lead in circles.
+    let mut directories: VecDeque<PathBuf> = listing.directories.iter().cloned().collect();
+    let mut seen = 0;
+    while let Some(directory) = directories.pop_front().filter(|_| seen < NESTED) {
+        seen += 1;
+        let Ok(below) = reader.list(&directory) else { continue };
+        directories.extend(below.directories);
+        for file in below.files.iter().filter(|file| !reader.has_read(file)) {
+            let message = "is not read: the files of organizations are not in directories of their own";
+            warn(file, message.to_owned(), format!("move it to {}", shown(dir)));
+        }
+    }
+    let more = warnings.len().saturating_sub(WARNINGS);
+    warnings.truncate(WARNINGS);
+    if more > 0 {
+        let message = format!("{more} more files in it are not read");
+        warnings.push(Diagnostic::of_file(Severity::Warning, dir.to_owned(), message));
+    }
+    diagnostics.append(&mut warnings);
 }
 
 /// Reads one TOML file with `interpret`, and tells where everything is that was found in it.
@@ -156,7 +239,10 @@ pub(crate) fn read<T>(
             return None;
         }
     };
-    let value = document::open(text, &findings).map(interpret);
+    let value = document::open(text, &findings).map(|table| {
+        reader.note_keys(file, table.key_hashes());
+        interpret(table)
+    });
     diagnostics.extend(findings.into_diagnostics(file, text));
     value
 }

@@ -154,6 +154,6 @@ fn place_of(kind: SecretKind, mut table: Table<'_, '_>, scope: Scope<'_>) -> Opt
 
 /// The organizations that have a file; none if they cannot be listed.
 fn known(dir: &Path, reader: &Reader<'_>) -> Vec<String> {
-    let files = reader.organizations(dir).unwrap_or_default();
+    let files = reader.list(dir).unwrap_or_default().files;
     files.iter().filter_map(|file| name(file)).filter(|name| is_name(name)).collect()
 }

@@ -9,9 +9,11 @@ use std::rc::Rc;
 
 use zeroize::Zeroizing;
 
-use crate::Source;
-use crate::inputs::{Input, Inputs, Seen};
+use crate::inputs::{Input, Inputs, Seen, Shape};
 use crate::organization::name;
+use crate::source::normal;
+use crate::strays::{is_not_meant, stray};
+use crate::{Entry, Source};
 
 /// The largest `aquarium.toml`, organization file or certificate file, in bytes.
 pub(crate) const MAX_FILE: u64 = 4 << 20;
@@ -80,17 +82,41 @@ impl<'s> Reader<'s> {
         }
         let result = fetch(self.source, path, limit).map(Rc::new);
         let seen = Seen::file(result.as_ref().map(|content| content.as_slice()));
-        state.inputs.push(Input::File { path: path.to_owned(), limit, document, seen });
+        let shape = result.as_ref().ok().map(|content| Shape::new(content));
+        state.inputs.push(Input::File { path: path.to_owned(), limit, document, seen, shape });
         state.contents.insert(key, result.clone());
         result
     }
 
-    /// The organizations' files in a directory, in order.
-    pub(crate) fn organizations(&self, dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    /// Notes which keys a document has, by the hashes of their paths.
+    pub(crate) fn note_keys(&self, document: &Path, mut keys: Vec<u64>) {
+        keys.sort_unstable();
+        keys.dedup();
+        for input in self.state.borrow_mut().inputs.iter_mut().rev() {
+            if let Input::File { path, document: true, shape: Some(shape), .. } = input
+                && path == document
+            {
+                shape.keys = keys;
+                return;
+            }
+        }
+    }
+
+    /// What is in the directory of the organizations, or below it.
+    pub(crate) fn list(&self, dir: &Path) -> Result<Listing, ReadError> {
+        // Asked before listing: what is mounted in between is noticed as another device, at the next look.
+        let device = self.source.device(dir);
         let result = list(self.source, dir);
-        let seen = Seen::directory(result.as_deref());
-        self.state.borrow_mut().inputs.push(Input::Directory { path: dir.to_owned(), seen });
+        let (seen, listed) = (Seen::directory(result.as_ref()), result.is_ok());
+        self.state.borrow_mut().inputs.push(Input::Directory { path: dir.to_owned(), seen, device, listed });
         result
+    }
+
+    /// Whether the configuration names this file.
+    pub(crate) fn has_read(&self, file: &Path) -> bool {
+        let file = normal(file);
+        let state = self.state.borrow();
+        state.contents.keys().any(|(path, _)| normal(path) == file)
     }
 
     /// The value of an environment variable.
@@ -125,12 +151,35 @@ pub(crate) fn fetch(source: &dyn Source, path: &Path, limit: u64) -> Result<Zero
     if content.len() as u64 > limit { Err(ReadError::TooLarge { limit }) } else { Ok(content) }
 }
 
-/// The organizations' files in a directory, in order.
-pub(crate) fn list(source: &dyn Source, dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
-    let mut files = source.list(dir)?;
-    files.retain(|file| name(file).is_some());
-    files.sort();
-    Ok(files)
+/// What is in a directory, as far as it concerns organizations; each in order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Listing {
+    /// The files of organizations.
+    pub(crate) files: Vec<PathBuf>,
+    /// Directories with the name of an organization's file.
+    pub(crate) misplaced: Vec<PathBuf>,
+    /// Files that look as if they were an organization's.
+    pub(crate) strays: Vec<PathBuf>,
+    /// Other directories that are not hidden.
+    pub(crate) directories: Vec<PathBuf>,
+}
+
+/// What is in a directory, as far as it concerns organizations.
+pub(crate) fn list(source: &dyn Source, dir: &Path) -> Result<Listing, ReadError> {
+    let mut listing = Listing::default();
+    let mut entries = source.list(dir)?;
+    entries.sort();
+    for Entry { path, is_directory } in entries {
+        let hidden = || path.file_name().is_none_or(|name| is_not_meant(&name.to_string_lossy()));
+        match (name(&path).is_some(), is_directory) {
+            (true, false) => listing.files.push(path),
+            (true, true) => listing.misplaced.push(path),
+            (false, true) if !hidden() => listing.directories.push(path),
+            (false, false) if stray(&path).is_some() => listing.strays.push(path),
+            (false, _) => {}
+        }
+    }
+    Ok(listing)
 }
 
 /// Where a configuration file's relative paths start, and what reads them.

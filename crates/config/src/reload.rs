@@ -2,13 +2,17 @@
 //!
 //! One task, [`Reloader::run`], wakes on a hint that a file may have changed, on a poll, and on request. It waits until
 //! the files are quiet, reads them, and puts what they say in force, or keeps what is in force and says why. A hint tells
-//! nothing but that it is worth looking: what counts is what is read.
+//! nothing but that it is worth looking: what counts is what is read. All files are read as they were at one moment. What is wrong,
+//! or lacks something that is in force, may be half saved: it counts when the files have stayed so.
 //!
 //! What is in force is one `Arc<Config>`, published on a watch channel. Who acts on an organization keeps its `Arc` while
 //! doing so: a reload is reported when nobody acts on what it replaced any more, or after a second.
 
 mod files;
+mod presence;
+mod settle;
 mod status;
+mod uncertain;
 mod watcher;
 
 use std::collections::BTreeSet;
@@ -24,8 +28,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, 
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use files::{Candidate, Files, Finding};
+use files::{Candidate, Files, Finding, Question};
+use settle::{Doubt, Step, step};
 pub use status::{Refused, Rejected, Reloaded, Status};
+pub use uncertain::Uncertain;
 pub use watcher::{FileWatch, Hints, Watch, WatchError};
 
 use crate::{Config, Diagnostic, Diff, Inputs, Loaded, Organization, Source};
@@ -36,8 +42,11 @@ pub const POLL: Duration = Duration::from_secs(5);
 pub const QUIET: Duration = Duration::from_millis(200);
 /// After this time they are read although hints keep coming.
 pub const QUIET_AT_MOST: Duration = Duration::from_secs(2);
-/// How long after a failure they are read once more: somebody may be in the middle of writing one.
+/// How long files have to stay as they are before an error, or that something is missing, counts: a program may be in the middle of
+/// writing one.
 pub const SETTLE: Duration = Duration::from_secs(1);
+/// After this time it counts although the files keep changing.
+pub const DOUBT_AT_MOST: Duration = Duration::from_secs(5);
 /// How long a reload waits at most until nobody acts on what it replaced.
 const RELEASE: Duration = Duration::from_secs(1);
 const RELEASE_CHECK: Duration = Duration::from_millis(2);
@@ -83,10 +92,23 @@ impl<T: fmt::Debug> fmt::Debug for Parts<T> {
 pub struct Handle {
     config: watch::Receiver<Arc<Config>>,
     status: watch::Receiver<Arc<Status>>,
-    requests: mpsc::Sender<oneshot::Sender<Answer>>,
+    requests: mpsc::Sender<Request>,
 }
 
 type Answer = Result<Reloaded, Arc<Rejected>>;
+
+/// What an operator says about a reload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReloadOptions {
+    /// There may be no organization any more, or their directory may be on another device than before. Otherwise that is taken for a
+    /// volume that is not mounted, and refused.
+    pub allow_empty: bool,
+}
+
+struct Request {
+    options: ReloadOptions,
+    answer: oneshot::Sender<Answer>,
+}
 
 impl Handle {
     /// The configuration in force, and each that comes after it.
@@ -104,8 +126,16 @@ impl Handle {
     /// # Errors
     /// They cannot be used, or could not be read in time.
     pub async fn reload(&self) -> Result<Reloaded, Refused> {
+        self.reload_with(ReloadOptions::default()).await
+    }
+
+    /// The same, with what the operator says about it.
+    ///
+    /// # Errors
+    /// They cannot be used, or could not be read in time.
+    pub async fn reload_with(&self, options: ReloadOptions) -> Result<Reloaded, Refused> {
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(answer).map_err(|error| match error {
+        self.requests.try_send(Request { options, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refused::Busy,
             mpsc::error::TrySendError::Closed(_) => Refused::Stopped,
         })?;
@@ -123,7 +153,7 @@ pub struct Reloader<T> {
     hints: Hints,
     target: T,
     now: Box<dyn Fn() -> Timestamp + Send>,
-    requests: mpsc::Receiver<oneshot::Sender<Answer>>,
+    requests: mpsc::Receiver<Request>,
     config: watch::Sender<Arc<Config>>,
     status: watch::Sender<Arc<Status>>,
     /// What the last attempt read, whatever came of it.
@@ -148,7 +178,7 @@ impl<T: fmt::Debug> fmt::Debug for Reloader<T> {
 /// Why the task woke up.
 enum Wake {
     Changed,
-    Asked(oneshot::Sender<Answer>),
+    Asked(Request),
     Poll,
     Shutdown,
 }
@@ -187,7 +217,7 @@ impl<T: Target> Reloader<T> {
             let wake = tokio::select! {
                 () = shutdown.cancelled() => Wake::Shutdown,
                 () = self.hints.noticed() => Wake::Changed,
-                Some(answer) = self.requests.recv() => Wake::Asked(answer),
+                Some(request) = self.requests.recv() => Wake::Asked(request),
                 _ = poll.tick() => Wake::Poll,
             };
             let mut waiting = Vec::new();
@@ -198,15 +228,15 @@ impl<T: Target> Reloader<T> {
                         continue;
                     }
                 }
-                Wake::Asked(answer) => waiting.push(answer),
+                Wake::Asked(request) => waiting.push(request),
                 Wake::Changed => {}
             }
             let round = async {
-                self.quiet(&mut waiting).await;
-                let answer = self.round().await;
-                for waiting in waiting {
-                    // Whoever asked may have gone.
-                    let _ = waiting.send(answer.clone());
+                self.quiet(&mut waiting, Instant::now() + QUIET_AT_MOST).await;
+                let answer = self.round(&mut waiting).await;
+                for request in waiting {
+                    // The caller may have gone.
+                    let _ = request.answer.send(answer.clone());
                 }
             };
             tokio::select! {
@@ -235,42 +265,70 @@ impl<T: Target> Reloader<T> {
         }
     }
 
-    /// Waits until nothing has changed for a while. Who asks meanwhile gets the same answer.
-    async fn quiet(&mut self, waiting: &mut Vec<oneshot::Sender<Answer>>) {
-        let latest = Instant::now() + QUIET_AT_MOST;
+    /// Waits until nothing has changed for a while. Requests that come meanwhile get the same answer.
+    async fn quiet(&mut self, waiting: &mut Vec<Request>, latest: Instant) {
         loop {
             tokio::select! {
                 biased;
                 () = sleep_until(latest.min(Instant::now() + QUIET)) => return,
                 () = self.hints.noticed() => {}
-                Some(answer) = self.requests.recv(), if waiting.len() < REQUESTS => waiting.push(answer),
+                Some(request) = self.requests.recv(), if waiting.len() < REQUESTS => waiting.push(request),
             }
         }
     }
 
-    /// Reads the files once, and puts them in force if they are good and new.
-    async fn round(&mut self) -> Answer {
-        let mut finding = self.read(Some(self.attempted.clone())).await;
-        if finding.as_ref().is_some_and(Finding::is_doubtful) {
-            sleep(SETTLE).await;
-            finding = self.read(None).await;
+    /// Waits until it is time to read doubtful files again, or they have changed.
+    async fn settle(&mut self, waiting: &mut Vec<Request>, until: Instant, latest: Instant) {
+        loop {
+            tokio::select! {
+                biased;
+                () = sleep_until(until) => return,
+                () = self.hints.noticed() => return self.quiet(waiting, latest.min(Instant::now() + QUIET_AT_MOST)).await,
+                Some(request) = self.requests.recv(), if waiting.len() < REQUESTS => waiting.push(request),
+            }
         }
+    }
+
+    /// Reads the files until what they say is believed, and puts them in force if they are good and new.
+    async fn round(&mut self, waiting: &mut Vec<Request>) -> Answer {
+        let mut doubt: Option<Doubt> = None;
+        let finding = loop {
+            let allow_empty = waiting.iter().any(|request| request.options.allow_empty);
+            // A refused reading may be good with the operator's word.
+            let earlier = (doubt.is_none() && !allow_empty).then(|| self.attempted.clone());
+            let Some(finding) = self.read(earlier, allow_empty).await else {
+                return self
+                    .reject(vec!["reading the configuration failed".to_owned()], Uncertain::default());
+            };
+            let Some(reading) = finding.reading(&self.in_force) else { break finding };
+            let (next, known) = step(doubt, reading, Instant::now());
+            doubt = known;
+            let (Step::ReadAgain(at), Some(known)) = (next, known) else { break finding };
+            let uncertain = finding.uncertain(&self.in_force, &self.config.borrow());
+            self.update(|status| status.uncertain = uncertain);
+            self.settle(waiting, at, known.ends()).await;
+        };
+        let uncertain = finding.uncertain(&self.in_force, &self.config.borrow());
         match finding {
-            Some(Finding::Unchanged) => self.stands(),
-            Some(Finding::Invalid(errors)) => {
+            Finding::Unchanged => self.stands(),
+            Finding::Invalid(errors) => {
                 self.attempted = Arc::new(errors.inputs.clone());
                 let lines = errors.errors().map(ToString::to_string).collect();
-                self.reject(lines)
+                self.reject(lines, uncertain)
             }
-            Some(Finding::Valid(candidate)) => self.accept(*candidate).await,
-            None => self.reject(vec!["reading the configuration broke off".to_owned()]),
+            Finding::Valid(candidate) => self.accept(*candidate, uncertain).await,
         }
     }
 
     /// What the files say, unless it is what an earlier attempt found.
-    async fn read(&mut self, earlier: Option<Arc<Inputs>>) -> Option<Finding> {
+    async fn read(&mut self, earlier: Option<Arc<Inputs>>, allow_empty: bool) -> Option<Finding> {
         let (files, running) = (self.files.clone(), self.config.borrow().clone());
-        let (watched, finding) = blocking(move || files.read(earlier.as_deref(), &running)).await?;
+        let in_force = self.in_force.clone();
+        let read = move || {
+            let earlier = earlier.as_deref();
+            files.read(&Question { earlier, in_force: &in_force, running: &running, allow_empty })
+        };
+        let (watched, finding) = blocking(read).await?;
         self.note_watched(watched);
         Some(finding)
     }
@@ -284,15 +342,17 @@ impl<T: Target> Reloader<T> {
         }
     }
 
-    async fn accept(&mut self, candidate: Candidate) -> Answer {
+    async fn accept(&mut self, candidate: Candidate, uncertain: Uncertain) -> Answer {
         let Candidate { config, diff, needs_restart, warnings, inputs } = candidate;
         self.attempted = Arc::new(inputs);
         if self.attempted.fingerprint() == self.in_force.fingerprint() {
+            // The directory may be on another device by now.
+            self.in_force = self.attempted.clone();
             self.recover();
             return self.stands();
         }
         if let Err(reason) = self.target.prepare(&config, &diff).await {
-            return self.reject(vec![reason]);
+            return self.reject(vec![reason], uncertain);
         }
         let known = self.status.borrow().needs_restart.clone();
         let mut news = diff;
@@ -317,6 +377,7 @@ impl<T: Target> Reloader<T> {
 
     /// The files are what is in force; if they were something else meanwhile that was rejected, then that is over.
     fn recover(&mut self) {
+        self.update(|status| status.uncertain = Uncertain::default());
         if self.status.borrow().rejected.is_some() {
             self.update(|status| status.rejected = None);
             let generation = self.status.borrow().generation;
@@ -324,9 +385,9 @@ impl<T: Target> Reloader<T> {
         }
     }
 
-    fn reject(&mut self, errors: Vec<String>) -> Answer {
+    fn reject(&mut self, errors: Vec<String>, uncertain: Uncertain) -> Answer {
         let rejected = Arc::new(Rejected { at: (self.now)(), errors });
-        self.update(|status| status.reject(rejected.clone()));
+        self.update(|status| status.reject(rejected.clone(), uncertain));
         let generation = self.status.borrow().generation;
         error!("configuration not used, {generation} stays in force: {rejected}");
         Err(rejected)

@@ -17,17 +17,30 @@ pub trait Source {
     /// The file cannot be read, or is not a regular file.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
 
-    /// The paths of everything in a directory that is not a directory itself, in any order.
+    /// Everything in a directory, in any order. Symbolic links are followed.
     ///
     /// # Errors
     /// The directory cannot be listed.
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+
+    /// The device that a directory is on; none if there is no directory, or no such number here. It changes when a volume
+    /// is mounted over the directory, or unmounted from it.
+    fn device(&self, dir: &Path) -> Option<u64>;
 
     /// The value of an environment variable.
     fn env(&self, name: &str) -> Option<OsString>;
 
     /// The permission bits of what is at `path` (`0o640`); none if there is nothing, or no such bits here.
     fn mode(&self, path: &Path) -> Option<u32>;
+}
+
+/// Something in a directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The path of the directory, and the name.
+    pub path: PathBuf,
+    /// Whether it is a directory itself.
+    pub is_directory: bool,
 }
 
 /// The file system and the environment of this process.
@@ -48,16 +61,26 @@ impl Source for Fs {
         Ok(bytes)
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        let mut paths = Vec::new();
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
-            // A link that leads nowhere stays in the list: reading it will say so.
-            if !fs::metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
-                paths.push(path);
-            }
+            // A link that leads nowhere counts as a file: reading it will say so.
+            let is_directory = fs::metadata(&path).is_ok_and(|metadata| metadata.is_dir());
+            entries.push(Entry { path, is_directory });
         }
-        Ok(paths)
+        Ok(entries)
+    }
+
+    #[cfg(unix)]
+    fn device(&self, dir: &Path) -> Option<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        Some(fs::metadata(dir).ok()?.dev())
+    }
+
+    #[cfg(not(unix))]
+    fn device(&self, _dir: &Path) -> Option<u64> {
+        None
     }
 
     fn env(&self, name: &str) -> Option<OsString> {
@@ -76,10 +99,11 @@ impl Source for Fs {
     }
 }
 
-/// Files and an environment in memory. Directories exist where a file is in them.
+/// Files and an environment in memory. Directories exist where a file is in them, or where they were made.
 #[derive(Clone, Default)]
 pub struct Memory {
     files: BTreeMap<PathBuf, (Vec<u8>, u32)>,
+    devices: BTreeMap<PathBuf, u64>,
     env: BTreeMap<String, OsString>,
 }
 
@@ -99,6 +123,13 @@ impl Memory {
     #[must_use]
     pub fn file_with_mode(mut self, path: impl AsRef<Path>, content: impl Into<Vec<u8>>, mode: u32) -> Self {
         self.files.insert(normal(path.as_ref()), (content.into(), mode));
+        self
+    }
+
+    /// Makes a directory, which may stay empty, on this device. Others are on device 0.
+    #[must_use]
+    pub fn directory(mut self, path: impl AsRef<Path>, device: u64) -> Self {
+        self.devices.insert(normal(path.as_ref()), device);
         self
     }
 
@@ -124,13 +155,25 @@ impl Source for Memory {
         Ok(content[..content.len().min(limit)].to_vec())
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         let inside = normal(dir);
-        if !self.files.keys().any(|path| path.starts_with(&inside)) {
+        if self.device(dir).is_none() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let children = self.files.keys().filter(|path| path.parent() == Some(&inside));
-        Ok(children.filter_map(|path| Some(dir.join(path.file_name()?))).collect())
+        let mut entries = BTreeMap::new();
+        for path in self.files.keys() {
+            let mut below = path.strip_prefix(&inside).into_iter().flat_map(Path::components);
+            if let Some(name) = below.next() {
+                entries.insert(dir.join(name), below.next().is_some());
+            }
+        }
+        Ok(entries.into_iter().map(|(path, is_directory)| Entry { path, is_directory }).collect())
+    }
+
+    fn device(&self, dir: &Path) -> Option<u64> {
+        let inside = normal(dir);
+        let made = self.devices.get(&inside).copied();
+        made.or_else(|| self.files.keys().any(|path| path.starts_with(&inside)).then_some(0))
     }
 
     fn env(&self, name: &str) -> Option<OsString> {
@@ -142,8 +185,8 @@ impl Source for Memory {
     }
 }
 
-/// The path without `.` and `..`; there are no links here that would make that wrong.
-fn normal(path: &Path) -> PathBuf {
+/// The path without `.` and `..`, as if there were no links.
+pub(crate) fn normal(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for component in path.components() {
         match component {

@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use aquarium_config::{Config, Fs, Subscription, Webhook, load};
+use aquarium_config::{Config, Fs, Subscription, Webhook, load_at_rest};
 use serde_json::{Value, json};
 
 use crate::terminal::{print_json, visible_lines};
 use crate::{cli, reload};
 
 pub(crate) fn main(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
-    let loaded = match load(&arguments.config, &Fs) {
+    let loaded = match load_at_rest(&arguments.config, &Fs) {
         Ok(loaded) => loaded,
         Err(errors) => {
             let count = errors.errors().count();

@@ -8,6 +8,7 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aquarium_config::reload::Handle;
 use aquarium_config::{Config, Organization};
 use aquarium_delivery::Hops;
 use aquarium_dispatch::{Budget, Chance, Clock};
@@ -36,6 +37,8 @@ const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 const BODIES: usize = 64 * 1024 * 1024;
 /// The longest that a request waits for room for its body.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
+/// When to ask again for an organization of which it is uncertain whether it exists: the files are looked at that often.
+const UNCERTAIN: Duration = aquarium_config::reload::POLL;
 /// The longest that `?wait=` may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -44,6 +47,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub(crate) struct Ingest<Q> {
     queue: Q,
     config: watch::Receiver<Arc<Config>>,
+    /// Asked for what the files may say when an organization is not in force.
+    configuration: Handle,
     clock: Clock,
     chance: Chance,
     ids: RequestIds,
@@ -64,14 +69,15 @@ impl<Q: Queue> Ingest<Q> {
     pub(crate) fn new(
         queue: Q,
         head: HeadCheck,
-        config: watch::Receiver<Arc<Config>>,
+        configuration: Handle,
         clock: Clock,
         chance: Chance,
         metrics: Metrics,
         tracer: Tracer,
     ) -> Self {
         let (ids, bodies) = (RequestIds::new(&chance), Budget::new(BODIES));
-        Self { queue, config, clock, chance, ids, head, bodies, metrics, tracer }
+        let config = configuration.config();
+        Self { queue, config, configuration, clock, chance, ids, head, bodies, metrics, tracer }
     }
 
     async fn route(&self, request: Request<Incoming>, accepting: &mut Accepting) -> Result<Answer, Problem> {
@@ -99,7 +105,7 @@ impl<Q: Queue> Ingest<Q> {
             return Err(Problem::method("POST"));
         }
         check_content_type(&parts.headers, content_types(target.batch))?;
-        organization(&config, &target)?;
+        self.organization(&config, &target)?;
         let limit = match target.batch {
             true => MAX_BATCH_BYTES,
             false => usize::try_from(config.ingest.max_event_size).unwrap_or(usize::MAX),
@@ -117,7 +123,7 @@ impl<Q: Queue> Ingest<Q> {
         accepting: &Accepting,
     ) -> Result<Drafted, Problem> {
         let config = self.config.borrow().clone();
-        let organization = organization(&config, target)?;
+        let organization = self.organization(&config, target)?;
         let draft = submit::Draft {
             config: &config,
             organization,
@@ -128,13 +134,24 @@ impl<Q: Queue> Ingest<Q> {
         };
         if target.batch { draft.batch(body, key) } else { draft.single(body, key) }
     }
-}
 
-fn organization<'c>(config: &'c Config, target: &Target<'_>) -> Result<&'c Organization, Problem> {
-    config.organization(target.organization).map(|organization| &**organization).ok_or_else(|| {
-        let detail = format!("organization {:?} is not configured", target.organization);
-        Problem::new(StatusCode::NOT_FOUND, Code::UnknownOrganization, detail)
-    })
+    /// The organization that the path names. One that may be in files that cannot be used yet is not said to be unknown: a 404 tells
+    /// apps to give up.
+    fn organization<'c>(&self, config: &'c Config, target: &Target<'_>) -> Result<&'c Organization, Problem> {
+        let name = target.organization;
+        if let Some(organization) = config.organization(name) {
+            return Ok(organization);
+        }
+        if self.configuration.status().uncertain.contains(name) {
+            let detail = format!(
+                "organization {name:?} is not in the configuration in force, and the files as they are now cannot be used, or not yet"
+            );
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::OrganizationUncertain, detail);
+            return Err(problem.retry_after(UNCERTAIN));
+        }
+        let detail = format!("organization {name:?} is not configured");
+        Err(Problem::new(StatusCode::NOT_FOUND, Code::UnknownOrganization, detail))
+    }
 }
 
 impl<Q: Queue> Handler for Ingest<Q> {

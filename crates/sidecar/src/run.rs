@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use aquarium_config::reload::Handle;
-use aquarium_config::{Config, Fs, Loaded, load};
+use aquarium_config::{Config, Fs, Loaded, load_at_rest};
 use aquarium_dispatch::{Chance, Clock, Dispatcher, Limits, Replays};
 use aquarium_egress::Egress;
 use aquarium_queue::{Commits, sqlite};
@@ -62,7 +62,7 @@ pub(crate) async fn main(arguments: cli::Run, sockets: Sockets) -> anyhow::Resul
 
 /// Loads the configuration, and reports what is wrong with it. `None` if it cannot be used.
 fn configuration(directory: &Path) -> anyhow::Result<Option<Loaded>> {
-    match load(directory, &Fs) {
+    match load_at_rest(directory, &Fs) {
         Ok(loaded) => {
             cli::report(&loaded.warnings)?;
             if let Err(error) = reload::unusable(loaded.config.webhooks()) {
@@ -125,7 +125,7 @@ pub(crate) async fn start(
     let ingest_door = Arc::new(Ingest::new(
         queue.clone(),
         HeadCheck::of(&ingest),
-        config.clone(),
+        configuration.clone(),
         clock.clone(),
         chance.clone(),
         metrics.clone(),

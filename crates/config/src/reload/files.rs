@@ -4,8 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::presence::refusal;
+use super::settle::Reading;
+use super::uncertain::Uncertain;
+use crate::load::ORGANIZATIONS;
 use crate::reload::{Watch, WatchError};
-use crate::{Config, Diagnostic, Diff, Errors, Inputs, Loaded, Source, diff, load};
+use crate::{Config, Diagnostic, Diff, Errors, Inputs, Loaded, Severity, Source, diff, load_at_rest};
 
 /// Where the configuration is, and what watches it.
 pub(super) struct Files {
@@ -33,13 +37,37 @@ pub(super) struct Candidate {
     pub(super) inputs: Inputs,
 }
 
+/// What the files are read for.
+pub(super) struct Question<'a> {
+    /// The reading that need not be repeated.
+    pub(super) earlier: Option<&'a Inputs>,
+    /// What the configuration in force was made from.
+    pub(super) in_force: &'a Inputs,
+    pub(super) running: &'a Config,
+    /// Whether the operator has said that there may be no organization any more.
+    pub(super) allow_empty: bool,
+}
+
 impl Finding {
-    /// Whether it may be that somebody is in the middle of writing: something is wrong, or an organization is gone.
-    pub(super) fn is_doubtful(&self) -> bool {
+    /// What decides whether it is believed.
+    pub(super) fn reading(&self, in_force: &Inputs) -> Option<Reading> {
+        let (inputs, invalid) = match self {
+            Finding::Unchanged => return None,
+            Finding::Invalid(errors) => (&errors.inputs, true),
+            Finding::Valid(candidate) => (&candidate.inputs, false),
+        };
+        Some(Reading {
+            doubtful: invalid || inputs.lack_something_of(in_force),
+            fingerprint: (!inputs.are_torn()).then(|| inputs.fingerprint()),
+        })
+    }
+
+    /// Which organizations there may be besides those that run.
+    pub(super) fn uncertain(&self, in_force: &Inputs, running: &Config) -> Uncertain {
         match self {
-            Finding::Unchanged => false,
-            Finding::Invalid(_) => true,
-            Finding::Valid(candidate) => !candidate.diff.organizations_removed.is_empty(),
+            Finding::Unchanged => Uncertain::default(),
+            Finding::Invalid(errors) => Uncertain::new(&errors.inputs, in_force, running),
+            Finding::Valid(candidate) => Uncertain::new(&candidate.inputs, in_force, running),
         }
     }
 }
@@ -54,26 +82,41 @@ impl Files {
         !inputs.are_unchanged(&*self.source)
     }
 
-    /// Reads the files, unless they are what an `earlier` attempt found.
-    pub(super) fn read(
-        &self,
-        earlier: Option<&Inputs>,
-        running: &Config,
-    ) -> (Result<(), WatchError>, Finding) {
-        if earlier.is_some_and(|earlier| !self.have_changed(earlier)) {
+    /// Reads the files, unless they are what an earlier attempt found.
+    pub(super) fn read(&self, question: &Question<'_>) -> (Result<(), WatchError>, Finding) {
+        if question.earlier.is_some_and(|earlier| !self.have_changed(earlier)) {
             return (self.renew_watch(), Finding::Unchanged);
         }
-        let result = load(&self.dir, &*self.source);
+        let result = load_at_rest(&self.dir, &*self.source);
         let inputs = match &result {
             Ok(loaded) => &loaded.inputs,
             Err(errors) => &errors.inputs,
         };
         let watched = self.watch(inputs);
         let finding = match result {
-            Ok(loaded) => Finding::Valid(Box::new(Candidate::new(loaded, running))),
+            Ok(loaded) => self.judge(loaded, question),
             Err(errors) => Finding::Invalid(errors),
         };
         (watched, finding)
+    }
+
+    /// Refuses what says nothing wrong, and yet is most likely a volume that is not mounted.
+    fn judge(&self, loaded: Loaded, question: &Question<'_>) -> Finding {
+        let differs = loaded.inputs.fingerprint() != question.in_force.fingerprint();
+        let refused = if question.allow_empty || !differs {
+            None
+        } else {
+            refusal(&question.in_force.presence(), &loaded.inputs.presence())
+        };
+        match refused {
+            None => Finding::Valid(Box::new(Candidate::new(loaded, question.running))),
+            Some(refusal) => {
+                let dir = self.dir.join(ORGANIZATIONS);
+                let mut diagnostic = Diagnostic::of_file(Severity::Error, dir, refusal.to_string());
+                diagnostic.help = Some(refusal.help().to_owned());
+                Finding::Invalid(Errors { diagnostics: vec![diagnostic], inputs: loaded.inputs })
+            }
+        }
     }
 
     /// Watches where these were found.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aquarium_delivery::Timestamp;
 
+use super::Uncertain;
 use crate::Digest;
 
 /// What is in force, and what is not as it should be.
@@ -23,6 +24,8 @@ pub struct Status {
     pub rejected: Option<Arc<Rejected>>,
     /// How many times that happened since the start.
     pub rejections: u64,
+    /// Organizations that there may be, though they are not in force: until the files can be used, or have settled.
+    pub uncertain: Uncertain,
     /// Whether the files are watched; if not, why, and they are polled only.
     pub watched: Result<(), String>,
 }
@@ -36,6 +39,7 @@ impl Status {
             needs_restart: Vec::new(),
             rejected: None,
             rejections: 0,
+            uncertain: Uncertain::default(),
             watched: Ok(()),
         }
     }
@@ -46,10 +50,12 @@ impl Status {
         self.loaded_at = now;
         self.needs_restart = needs_restart;
         self.rejected = None;
+        self.uncertain = Uncertain::default();
     }
 
-    pub(super) fn reject(&mut self, rejected: Arc<Rejected>) {
+    pub(super) fn reject(&mut self, rejected: Arc<Rejected>, uncertain: Uncertain) {
         self.rejected = Some(rejected);
+        self.uncertain = uncertain;
         self.rejections += 1;
     }
 }

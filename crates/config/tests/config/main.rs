@@ -4,10 +4,13 @@
 mod arbitrary;
 mod changes;
 mod diagnostics;
+mod half_saved;
 mod loading;
 mod locating;
+mod one_moment;
 mod reloading;
 mod secrecy;
+mod unread;
 
 use std::path::Path;
 

@@ -3,50 +3,57 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aquarium_config::reload::{
     Handle, Hints, POLL, Parts, QUIET, QUIET_AT_MOST, Refused, Reloader, SETTLE, Target, Watch, WatchError,
 };
-use aquarium_config::{Config, Diff, Inputs, Memory, Secret, SigningKey, Source, load};
+use aquarium_config::{Config, Diff, Entry, Inputs, Memory, Secret, SigningKey, Source, load};
 use aquarium_delivery::Timestamp;
 use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::KEY;
 
-const OPS: &str = "[projects.p.webhooks.ops]\nurl = \"https://ops.example.com/\"\nevents = [\"*\"]\n";
-const TICK: Duration = Duration::from_millis(1);
+pub(crate) const OPS: &str =
+    "[projects.p.webhooks.ops]\nurl = \"https://ops.example.com/\"\nevents = [\"*\"]\n";
+pub(crate) const TICK: Duration = Duration::from_millis(1);
 
 /// Files that change while they are followed.
 #[derive(Clone)]
-struct Disk(Arc<Inner>);
+pub(crate) struct Disk(Arc<Inner>);
 
 struct Inner {
     memory: Mutex<Memory>,
     reads: AtomicUsize,
+    restless: AtomicBool,
 }
 
 impl Disk {
-    fn change(&self, change: impl FnOnce(Memory) -> Memory) {
+    pub(crate) fn change(&self, change: impl FnOnce(Memory) -> Memory) {
         let mut memory = self.0.memory.lock().unwrap();
         *memory = change(std::mem::take(&mut *memory));
     }
 
-    fn write(&self, path: &str, content: &str) {
+    pub(crate) fn write(&self, path: &str, content: &str) {
         self.change(|memory| memory.file(path, content));
     }
 
-    fn acme(&self, toml: &str) {
+    /// Whether a file changes at each reading.
+    pub(crate) fn restless(&self, restless: bool) {
+        self.0.restless.store(restless, Ordering::Relaxed);
+    }
+
+    pub(crate) fn acme(&self, toml: &str) {
         self.write(
             "organizations/acme.toml",
-            &format!("version = 1\nsecret = {{ file = \"../acme\" }}\n{toml}"),
+            &format!("version = 1\nsecret = {{ file = \"../acme\" }}\n{toml}\n"),
         );
     }
 
-    fn memory(&self) -> Memory {
+    pub(crate) fn memory(&self) -> Memory {
         self.0.memory.lock().unwrap().clone()
     }
 }
@@ -54,13 +61,20 @@ impl Disk {
 impl Source for Disk {
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         if path.ends_with("aquarium.toml") {
-            self.0.reads.fetch_add(1, Ordering::Relaxed);
+            let reads = self.0.reads.fetch_add(1, Ordering::Relaxed);
+            if self.0.restless.load(Ordering::Relaxed) {
+                self.write("aquarium.toml", &format!("version = 1 # {reads}\n"));
+            }
         }
         self.memory().read(path, limit)
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         self.memory().list(dir)
+    }
+
+    fn device(&self, dir: &Path) -> Option<u64> {
+        self.memory().device(dir)
     }
 
     fn env(&self, name: &str) -> Option<OsString> {
@@ -97,23 +111,37 @@ impl Target for Picky {
     }
 }
 
-struct Following {
-    disk: Disk,
-    hints: Hints,
+pub(crate) struct Following {
+    pub(crate) disk: Disk,
+    pub(crate) hints: Hints,
     watcher: Watcher,
-    handle: Handle,
+    pub(crate) handle: Handle,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
 /// Follows a good configuration with the organizations `acme` and `beta`.
-async fn follow() -> Following {
+pub(crate) async fn follow() -> Following {
     let memory = Memory::new()
         .file("aquarium.toml", "version = 1\n")
         .file("acme", "the-first-secret-of-acme\n")
         .file("organizations/beta.toml", format!("version = 1\n{OPS}"));
-    let disk = Disk(Arc::new(Inner { memory: Mutex::new(memory), reads: AtomicUsize::new(0) }));
+    let disk = Disk(Arc::new(Inner {
+        memory: Mutex::new(memory),
+        reads: AtomicUsize::new(0),
+        restless: AtomicBool::new(false),
+    }));
     disk.acme(OPS);
+    follow_these(disk.memory()).await
+}
+
+/// Follows these files.
+pub(crate) async fn follow_these(memory: Memory) -> Following {
+    let disk = Disk(Arc::new(Inner {
+        memory: Mutex::new(memory),
+        reads: AtomicUsize::new(0),
+        restless: AtomicBool::new(false),
+    }));
     let loaded = load(Path::new(""), &disk).unwrap();
     let (hints, watcher, stop) = (Hints::new(), Watcher::default(), CancellationToken::new());
     let origin = Instant::now();
@@ -132,20 +160,20 @@ async fn follow() -> Following {
 }
 
 impl Following {
-    fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.handle.status().generation
     }
 
-    fn config(&self) -> Arc<Config> {
+    pub(crate) fn config(&self) -> Arc<Config> {
         self.handle.config().borrow().clone()
     }
 
-    fn errors(&self) -> Vec<String> {
+    pub(crate) fn errors(&self) -> Vec<String> {
         self.handle.status().rejected.as_ref().map_or(Vec::new(), |rejected| rejected.errors.clone())
     }
 
     /// The time until something else is in force.
-    async fn next(&self) -> Duration {
+    pub(crate) async fn next(&self) -> Duration {
         let (started, mut config) = (Instant::now(), self.handle.config());
         config.mark_unchanged();
         timeout(Duration::from_secs(60), config.changed()).await.unwrap().unwrap();
@@ -153,16 +181,16 @@ impl Following {
     }
 
     /// Lets everything come to rest: a round, and a settle if it needs one.
-    async fn rest(&self) {
+    pub(crate) async fn rest(&self) {
         sleep(QUIET_AT_MOST + SETTLE + TICK).await;
     }
 
-    async fn hint(&self) {
+    pub(crate) async fn hint(&self) {
         self.hints.give();
         self.rest().await;
     }
 
-    fn timeout_of_ops(&self) -> Duration {
+    pub(crate) fn timeout_of_ops(&self) -> Duration {
         let ops = "acme/p/ops".parse().unwrap();
         self.config().webhook(&ops).unwrap().timeout
     }
@@ -170,7 +198,7 @@ impl Following {
 
 /// Whether a time is this, up to the timer's granularity.
 #[track_caller]
-fn about(found: Duration, expected: Duration) {
+pub(crate) fn about(found: Duration, expected: Duration) {
     assert!(found >= expected && found <= expected + 5 * TICK, "{found:?} instead of {expected:?}");
 }
 
@@ -455,7 +483,7 @@ async fn a_reload_is_done_when_nobody_acts_on_what_it_replaced() {
     assert_eq!(reloaded.unwrap().generation, 3);
 
     let _acting_for_ever = organization("acme");
-    following.disk.acme(OPS);
+    following.disk.acme(&format!("{OPS}timeout = \"5s\""));
     let started = Instant::now();
     following.handle.reload().await.unwrap();
     about(started.elapsed(), QUIET + Duration::from_secs(1));

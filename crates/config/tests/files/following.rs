@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use aquarium_config::reload::{
     FileWatch, Handle, Hints, POLL, Parts, Reloader, Status, Target, Watch, WatchError,
 };
-use aquarium_config::{Config, Diff, Fs, Inputs, Secret, Source, load};
+use aquarium_config::{Config, Diff, Entry, Fs, Inputs, Secret, Source, load};
 use aquarium_delivery::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -239,8 +239,12 @@ impl Source for Counting {
         Fs.read(path, limit)
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         Fs.list(dir)
+    }
+
+    fn device(&self, dir: &Path) -> Option<u64> {
+        Fs.device(dir)
     }
 
     fn env(&self, name: &str) -> Option<OsString> {

@@ -1,6 +1,7 @@
 //! The ways in which programs save a file.
 
 use std::fs::{File, Permissions, set_permissions};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, SystemTime};
 
@@ -59,6 +60,43 @@ async fn a_file_that_is_empty_for_a_moment_is_no_error() {
     following.files.write(ACME, acme("second"));
     following.comes("second").await;
     following.came(&[NEW_URL]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_saved_in_two_parts_loses_no_webhook() {
+    let both =
+        |at: &str| acme(at) + &acme(at)[acme(at).find("[projects").unwrap()..].replace("ops]", "labels]");
+    let files = Files::new();
+    files.write(ACME, both("first"));
+    let following = Following::start(files, By::Watcher).await;
+    let content = both("second");
+    let border = content.rfind("[projects").unwrap();
+    let mut file = File::create(following.files.path(ACME)).unwrap();
+    file.write_all(&content.as_bytes()[..border]).unwrap();
+    sleep(QUIET + Duration::from_millis(50)).await;
+    file.write_all(&content.as_bytes()[border..]).unwrap();
+    following.comes("second").await;
+    following.came(&["acme/p/labels: new url\nacme/p/ops: new url"]);
+}
+
+/// A volume is unmounted, and mounted again.
+#[tokio::test]
+async fn a_directory_that_is_emptied_for_a_while_is_refused_until_it_is_filled() {
+    let following = Following::start(Files::new(), By::Watcher).await;
+    following.files.rename("organizations", "../elsewhere");
+    following.files.make("organizations");
+    let error = following.rejected().await;
+    assert!(
+        error.starts_with("organizations: no organization has a file in it any more, and there were 1"),
+        "{error}"
+    );
+    assert_eq!(following.place().unwrap(), "first");
+    following.files.clear("organizations");
+    following.files.rename("../elsewhere", "organizations");
+    following.soon(|_, status| status.rejected.is_none()).await;
+    following.files.write(ACME, acme("second"));
+    following.comes("second").await;
+    assert_eq!(following.history(), [NEW_URL]);
 }
 
 #[tokio::test]
@@ -123,10 +161,12 @@ async fn aquarium_toml_gone_for_long() {
 
 /// That is no error: it is how an organization is removed.
 async fn organization_gone_for_long() {
-    let following = Following::start(Files::new(), By::Watcher).await;
+    let files = Files::new();
+    files.write("organizations/beta.toml", acme("beta"));
+    let following = Following::start(files, By::Watcher).await;
     let back = Instant::now() + AWAY;
     following.files.remove(ACME);
-    following.soon(|config, status| config.organizations.is_empty() && status.generation == 2).await;
+    following.soon(|config, status| config.organization("acme").is_none() && status.generation == 2).await;
     sleep_until(back).await;
     assert_eq!(following.generation(), 2);
 

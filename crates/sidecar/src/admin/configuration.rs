@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use aquarium_config::reload::{Refused, Rejected, Status};
+use aquarium_config::reload::{Refused, Rejected, ReloadOptions, Status};
 use http::StatusCode;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::api::{Api, Call};
+use super::fields::{Fields, parameters};
 use crate::http::{Answer, Code, Problem, ProblemDetails, json};
 
 /// What is in force, and what is wrong.
@@ -51,6 +52,17 @@ pub(super) struct ConfigReloaded {
     changes: Vec<String>,
 }
 
+/// What the operator says about a reload.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes parameters")]
+pub(super) struct ReloadParameters {
+    /// Use the files although no organization is left, or their directory is on another device than before. Otherwise that is taken
+    /// for a volume that is not mounted, and refused.
+    #[param(default = false)]
+    allow_empty: Option<bool>,
+}
+
 /// Which configuration is in force
 #[utoipa::path(get, path = "/v1/config", operation_id = "getConfig", tag = "config",
     responses(
@@ -65,15 +77,17 @@ pub(super) async fn show<Q>(api: &Api<Q>, call: Call) -> Result<Answer, Problem>
 ///
 /// Answers when what the files say is in force.
 #[utoipa::path(post, path = "/v1/config/reload", operation_id = "reloadConfig", tag = "config",
+    params(ReloadParameters),
     responses(
         (status = 200, description = "It is in force", body = ConfigReloaded),
-        (status = 400, description = "There are parameters, and there should be none", body = ProblemDetails),
+        (status = 400, description = "A parameter is unknown, or not as it should be", body = ProblemDetails),
         (status = 422, description = "The files cannot be used; `errors` has all that is wrong", body = ProblemDetails),
         (status = 503, description = "Too many ask at once, or the files cannot be read", body = ProblemDetails),
     ))]
 pub(super) async fn reload<Q>(api: &Api<Q>, call: Call) -> Result<Answer, Problem> {
-    call.no_query()?;
-    let reloaded = api.configuration.reload().await.map_err(refused)?;
+    let mut fields = Fields::of_query(call.head.uri.query(), &parameters::<ReloadParameters>())?;
+    let options = ReloadOptions { allow_empty: fields.flag("allow_empty")?.unwrap_or_default() };
+    let reloaded = api.configuration.reload_with(options).await.map_err(refused)?;
     let body = ConfigReloaded { generation: reloaded.generation, changes: reloaded.changes };
     Ok(json(StatusCode::OK, &body))
 }

@@ -36,6 +36,7 @@ codes! {
     UnknownPath = "unknown-path",
     WrongMethod = "wrong-method",
     UnknownOrganization = "unknown-organization",
+    OrganizationUncertain = "organization-uncertain",
     UnknownProject = "unknown-project",
     UnknownWebhook = "unknown-webhook",
     UnknownEvent = "unknown-event",

@@ -284,6 +284,9 @@ pub(crate) enum Configuration {
     },
     /// Read the configuration now
     Reload {
+        /// Use it although no organization is left, or their directory is on another device: it is not a volume that is not mounted
+        #[arg(long)]
+        allow_empty: bool,
         #[command(flatten)]
         admin: Admin,
     },

@@ -20,8 +20,9 @@ pub(crate) async fn main(command: Configuration) -> anyhow::Result<ExitCode> {
                 show(&found)?;
             }
         }
-        Configuration::Reload { admin } => {
-            let found = Api::new(&admin)?.post("/v1/config/reload", None).await?;
+        Configuration::Reload { allow_empty, admin } => {
+            let path = if allow_empty { "/v1/config/reload?allow_empty=true" } else { "/v1/config/reload" };
+            let found = Api::new(&admin)?.post(path, None).await?;
             if admin.json {
                 print_json(&found)?;
             } else {

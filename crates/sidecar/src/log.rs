@@ -1,5 +1,7 @@
 //! Logging to stderr.
 
+mod filter;
+
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
@@ -31,7 +33,7 @@ impl Filter {
 }
 
 fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(filter).with_context(|| format!("{filter:?} is not a log filter"))
+    filter::parse(filter).with_context(|| format!("{filter:?} is not a log filter"))
 }
 
 /// Starts logging what passes `filter`.

@@ -5,7 +5,6 @@
 mod support;
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use aquarium_testkit::client::{Client, Response};
 use aquarium_testkit::config::ConfigDirectory;
 use aquarium_testkit::eventually;
 use aquarium_testkit::faults::{Call, Errno, Fault, Faults};
+use aquarium_testkit::random::Random;
 use aquarium_testkit::receiver::{Behaviour, Receiver};
 use aquarium_testkit::sidecar::{Launch, Sidecar, run};
 use tokio::task::JoinSet;
@@ -53,7 +53,7 @@ async fn what_is_acknowledged_arrives_though_the_disk_fails_at_random_moments() 
 }
 
 async fn disk_errors() {
-    let mut random = Random::new();
+    let mut random = Random::from_environment(SEED);
     let receiver = Receiver::builder().record_bodies(false).script(|_| Behaviour::status(204)).start().await;
     let mut config = ConfigDirectory::new();
     config.webhook("acme", "urban", "ops", &receiver.url("/"), &["*"], "");
@@ -228,31 +228,4 @@ async fn missing<'a>(receiver: &Receiver, acknowledged: &'a HashSet<String>) -> 
         sleep(Duration::from_millis(50)).await;
     }
     missing
-}
-
-/// Numbers that a seed decides (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn new() -> Random {
-        let given = std::env::var(SEED).ok().map(|seed| seed.parse().unwrap());
-        let seed = given.unwrap_or_else(|| RandomState::new().hash_one(0));
-        println!("{SEED}={seed}");
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> usize {
-        usize::try_from(self.next() % bound).unwrap()
-    }
-
-    fn between(&mut self, least: u64, most: u64) -> Duration {
-        Duration::from_millis(least + self.next() % (most - least + 1))
-    }
 }

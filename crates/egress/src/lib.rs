@@ -31,5 +31,14 @@ pub use send::{Egress, MAX_EXCERPT, MAX_RESPONSE_BODY, Options, Sent};
 pub use signature::SigningKey;
 pub use tls::{ClientCertificate, Roots, Tls, TlsError, client_config};
 
+/// What is private otherwise, for the fuzz targets. No part of the API.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// What is shown of a certificate; none, if it cannot be read.
+    pub fn certificate_summary(der: &[u8]) -> Option<String> {
+        crate::tls::certificate_summary(der).map(|summary| summary.to_string())
+    }
+}
+
 /// The most that an answer's head may take, in bytes.
 pub(crate) const MAX_RESPONSE_HEAD: usize = 64 * 1024;

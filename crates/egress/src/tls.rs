@@ -3,6 +3,8 @@
 mod certificate;
 mod verifier;
 
+pub(crate) use certificate::summary as certificate_summary;
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -21,14 +21,14 @@
 //! # }
 //! ```
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 pub use rustix::io::Errno;
 use tempfile::TempDir;
 
+use crate::preload;
 use crate::sidecar::Launch;
 
 /// The first byte of the file: which calls fail.
@@ -113,20 +113,8 @@ impl Faults {
     /// If the library cannot be compiled, or the directory does not exist.
     pub fn below(directory: &Path) -> Faults {
         let home = TempDir::with_prefix("aquarium-faults-").expect("a directory for temporary files");
-        let [source, library, path] = ["faults.c", "faults.so", "control"].map(|name| home.path().join(name));
-        fs::write(&source, include_str!("faults.c")).expect("a temporary file can be written");
-        let compiler = std::env::var_os("CC").filter(|compiler| !compiler.is_empty());
-        let compiler = compiler.unwrap_or_else(|| "cc".into());
-        let compiled = Command::new(&compiler)
-            .args(["-O2", "-shared", "-fPIC", "-o"])
-            .args([&library, &source])
-            .arg("-ldl")
-            .output();
-        match compiled {
-            Ok(output) if output.status.success() => {}
-            Ok(output) => panic!("{compiler:?} failed:\n{}", String::from_utf8_lossy(&output.stderr)),
-            Err(error) => panic!("{compiler:?} cannot be run: {error}"),
-        }
+        let library = preload::compile("faults", include_str!("faults.c"), home.path());
+        let path = home.path().join("control");
         let control = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         let control = control.expect("a temporary file can be made");
         control.set_len(SIZE).expect("a temporary file can be written");

@@ -6,6 +6,8 @@
 //! - [`proxy`]: an HTTP proxy between a sender and it.
 //! - [`config`]: a configuration on disk that can be edited while it is in use.
 //! - [`faults`]: a disk that fails on demand, for the binary.
+//! - [`recorder`]: what a process does to its files, in order, and [`power`]: what a disk could hold of it at a moment.
+//! - [`random`]: numbers that a seed decides.
 //! - [`volume`]: a file system small enough to be filled, for the same.
 //! - [`sidecar`]: the binary as a process, to be signalled, killed and measured.
 //! - [`client`]: an HTTP client for what the sidecar serves.
@@ -20,9 +22,12 @@ pub mod config;
 mod eventually;
 pub mod faults;
 pub mod frames;
+pub mod power;
+mod preload;
 pub mod proxy;
-mod random;
+pub mod random;
 pub mod receiver;
+pub mod recorder;
 pub mod sidecar;
 pub mod volume;
 

@@ -312,9 +312,9 @@ async fn a_test_tells_what_the_endpoint_made_of_it() {
 #[tokio::test]
 async fn match_tells_who_would_get_an_event() {
     let mut config = ConfigDirectory::new();
-    ops(&mut config, "http://127.0.0.1:9/", "");
-    config.webhook("acme", "urban", "off", "http://127.0.0.1:9/", &["test"], "active = false");
-    config.webhook("acme", "rural", "ops", "http://127.0.0.1:9/", &["test"], "");
+    ops(&mut config, "http://127.0.0.1:10009/", "");
+    config.webhook("acme", "urban", "off", "http://127.0.0.1:10009/", &["test"], "active = false");
+    config.webhook("acme", "rural", "ops", "http://127.0.0.1:10009/", &["test"], "");
     let (sidecar, _client) = start(&config).await;
     let api = Api::of(&sidecar);
     let matched = api.get("/v1/match?organization=acme&project=urban&event_type=issue-update").await;
@@ -461,7 +461,7 @@ async fn a_log_filter_is_checked_and_costs_nothing() {
 #[tokio::test]
 async fn the_document_describes_the_api() {
     let mut config = ConfigDirectory::new();
-    ops(&mut config, "http://127.0.0.1:9/", "");
+    ops(&mut config, "http://127.0.0.1:10009/", "");
     let (sidecar, _client) = start(&config).await;
     let api = Api::of(&sidecar);
     let document = api.get("/v1/openapi.json").await;

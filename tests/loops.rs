@@ -9,10 +9,11 @@ use std::time::Duration;
 use aquarium_testkit::client::Client;
 use aquarium_testkit::config::ConfigDirectory;
 use aquarium_testkit::receiver::{Behaviour, Receiver};
+use aquarium_testkit::sidecar::run;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use support::{BATCH, EVENTS, SOON, accept, event, start};
+use support::{BATCH, EVENTS, SOON, accept, binary, event, free_port, start};
 
 /// A service of somebody's that posts on what it receives, headers and all, as a relay does.
 #[tokio::test]
@@ -77,4 +78,35 @@ async fn hops_that_are_too_many_or_none_are_refused() {
     }
     let twice = [("Content-Type", "application/json"), ("Aquarium-Hops", "1"), ("Aquarium-Hops", "1")];
     assert_eq!(client.post(EVENTS, &twice, event("ds_1")).await.unwrap().status, 400);
+}
+
+/// With the example's `allow`, one event became 50,235 in 3 s.
+#[tokio::test]
+async fn a_webhook_that_leads_to_the_sidecar_itself_is_not_sent_to() {
+    let (ingest, admin) = (free_port(), free_port());
+    let mut config = ConfigDirectory::new();
+    config.section("ingest", &format!("listen = \"127.0.0.1:{ingest}\""));
+    config.section("admin", &format!("listen = \"127.0.0.1:{admin}\""));
+    for (name, url) in [
+        ("address", format!("http://127.0.0.1:{ingest}{EVENTS}")),
+        ("name", format!("http://localhost:{ingest}{EVENTS}")),
+        ("admin", format!("http://127.0.0.1:{admin}/v1/webhooks/acme/urban/admin/test")),
+    ] {
+        config.webhook("acme", "urban", name, &url, &["*"], "");
+    }
+    let directory = config.path().display().to_string();
+    let checked = run(binary(), &["check", "--config", &directory], "").await;
+    assert_eq!(checked.status.code(), Some(0), "it is no error: {}", checked.stderr);
+    assert_eq!(checked.stderr.matches("this is the sidecar's own listener").count(), 3, "{}", checked.stderr);
+
+    let (sidecar, client) = start(&config).await;
+    let answer = accept(&client, &format!("{EVENTS}?wait=10s"), event("ds_1")).await;
+    let outcomes = answer["deliveries"].as_array().unwrap();
+    assert_eq!(outcomes.len(), 3, "{answer}");
+    for outcome in outcomes {
+        let error = outcome["outcome"]["error"].as_str().unwrap_or_default();
+        assert!(error.contains("is a listener of this sidecar"), "{outcome}");
+    }
+    let events = Client::new(sidecar.admin()).get("/v1/events").await.unwrap().json();
+    assert_eq!(events["items"].as_array().unwrap().len(), 1, "{events}");
 }

@@ -317,7 +317,7 @@ async fn organizations_that_vanish_all_at_once_stay_until_an_operator_says_so() 
 #[tokio::test]
 async fn check_and_run_agree_on_what_lies_in_the_directory_of_the_organizations() {
     let mut config = ConfigDirectory::new();
-    ops(&mut config, "http://127.0.0.1:9/", "");
+    ops(&mut config, "http://127.0.0.1:10009/", "");
     config.write("organizations/BETA.TOML", "version = 1\n");
     config.write("organizations/eu/x.toml", "version = 1\n");
     let directory = config.path().display().to_string();

@@ -68,7 +68,7 @@ impl Aquarium {
             },
             egress: Egress::default(),
             traces: Traces::default(),
-            rules: Rules { types: None, allow: None, delivery: Delivery::default() },
+            rules: Rules { types: None, allow: None, listeners: Vec::new(), delivery: Delivery::default() },
         }
     }
 
@@ -92,7 +92,12 @@ impl Aquarium {
             root.findings.add(Problem::error(span, message));
         }
         root.finish();
-        let rules = Rules { types, allow: allow_known.then(|| egress.allow.clone()), delivery };
+        let listeners = [&ingest.listen, &admin.listen].into_iter().filter_map(|listen| match listen {
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix(_) => None,
+        });
+        let listeners = listeners.collect();
+        let rules = Rules { types, allow: allow_known.then(|| egress.allow.clone()), listeners, delivery };
         Self { shutdown_grace, ingest, admin, queue, egress, traces, rules }
     }
 }
@@ -181,15 +186,35 @@ fn queue(mut table: Table<'_, '_>, default: Queue, largest_event: u64, scope: Sc
 /// The section, and whether all of `allow` could be read.
 fn egress(mut table: Table<'_, '_>, scope: Scope<'_>) -> (Egress, bool) {
     let before = table.findings.len();
-    let allow = table.take("allow").and_then(networks).unwrap_or_default();
+    let allow = table.take("allow").and_then(|value| networks(value, true)).unwrap_or_default();
     let known = !table.findings.failed_since(before);
+    let deny = table.take("deny").and_then(|value| networks(value, false)).unwrap_or_default();
+    let deny_ports = table.take("deny_ports").and_then(ports);
     let roots = table.take("roots").and_then(|value| roots(value, scope)).unwrap_or_default();
     let proxy = table.take("proxy").and_then(|value| proxy(&value));
+    let proxy_by_address = table.read("proxy_connect", false, proxy_connect);
     table.finish();
-    (Egress { allow, roots, proxy }, known)
+    (Egress { allow, deny, deny_ports, roots, proxy, proxy_by_address }, known)
 }
 
-fn networks(value: Value<'_, '_>) -> Option<Vec<IpNet>> {
+/// Whether the proxy is asked for addresses.
+fn proxy_connect(value: &Value<'_, '_>) -> Option<bool> {
+    const ACCEPTED: &str = "\"name\", \"address\"";
+    match value.text(ACCEPTED)? {
+        "name" => Some(false),
+        "address" => Some(true),
+        other => {
+            let meant = aquarium_event::nearest(other, ["name", "address"]);
+            let message = format!("{} is not what a proxy is asked for", quote(other));
+            value.report(value.problem(message).suggestion(meant).accepted(ACCEPTED));
+            None
+        }
+    }
+}
+
+/// `allows` tells whether they are allowed, so that every address at all deserves a warning.
+fn networks(value: Value<'_, '_>, allows: bool) -> Option<Vec<IpNet>> {
+    let everything = value.warning(EVERYTHING);
     let problem = value.problem("there are too many networks").accepted(format!("up to {MAX_ALLOW}"));
     let findings = value.findings;
     let items = value.items("an array of networks such as [\"10.0.0.0/8\"]")?;
@@ -200,7 +225,32 @@ fn networks(value: Value<'_, '_>) -> Option<Vec<IpNet>> {
     let mut networks: Vec<_> = items.iter().filter_map(network).collect();
     networks.sort();
     networks.dedup();
+    // Also in parts, such as 0.0.0.0/1 and 128.0.0.0/1.
+    if allows && IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0) {
+        findings.add(everything);
+    }
     Some(networks)
+}
+
+const EVERYTHING: &str = "this allows every address, also the machine's own and its metadata service";
+
+/// The most ports in `egress.deny_ports`.
+const MAX_PORTS: usize = 1024;
+const PORT: Bounds<i64> = Bounds { least: 1, greatest: 65_535, accepted: "a port from 1 to 65535" };
+
+fn ports(value: Value<'_, '_>) -> Option<Vec<u16>> {
+    let problem = value.problem("there are too many ports").accepted(format!("up to {MAX_PORTS}"));
+    let findings = value.findings;
+    let items = value.items("an array of ports such as [25, 6379]")?;
+    if items.len() > MAX_PORTS {
+        findings.add(problem);
+        return None;
+    }
+    let mut ports: Vec<_> =
+        items.iter().filter_map(|port| u16::try_from(value::integer(port, &PORT)?).ok()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    Some(ports)
 }
 
 fn network(value: &Value<'_, '_>) -> Option<IpNet> {
@@ -216,11 +266,6 @@ fn network(value: &Value<'_, '_>) -> Option<IpNet> {
         let message = format!("{} is another network than it looks like", quote(text));
         value.report(value.problem(message).suggestion(Some(plain.to_string())));
         return None;
-    }
-    if network.prefix_len() == 0 {
-        value.report(
-            value.warning("this allows every address, also the machine's own and its metadata service"),
-        );
     }
     Some(network)
 }

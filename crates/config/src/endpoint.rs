@@ -3,7 +3,7 @@
 //! URLs are read as browsers read them (WHATWG), which is generous: `http://0x7f.1/` is `http://127.0.0.1/`. A
 //! configuration says what it means, so an address has to be spelt as one.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -43,7 +43,13 @@ enum Refused {
 }
 
 /// The URL of a webhook. `allow` is none if it could not be read, and is then not asked.
-pub(crate) fn endpoint(value: &Value<'_, '_>, allow: Option<&[IpNet]>) -> Option<Url> {
+///
+/// `listeners` are the sidecar's own. A URL that plainly leads to one is warned about: each attempt will fail.
+pub(crate) fn endpoint(
+    value: &Value<'_, '_>,
+    allow: Option<&[IpNet]>,
+    listeners: &[SocketAddr],
+) -> Option<Url> {
     // What stands before an @ may be a password, wherever the parser says that it is.
     if value.inner.as_str().is_none_or(|text| text.contains('@')) {
         value.mask();
@@ -54,6 +60,10 @@ pub(crate) fn endpoint(value: &Value<'_, '_>, allow: Option<&[IpNet]>) -> Option
             let named = url.scheme() == "http" && matches!(url.host(), Some(Host::Domain(_)));
             if named && allow.is_some_and(<[_]>::is_empty) {
                 let message = "nothing can be sent here: http:// goes only to egress.allow, which is empty";
+                value.report(value.warning(message));
+            }
+            if listeners.iter().any(|listener| leads_to(&url, listener)) {
+                let message = "this is the sidecar's own listener: every attempt will fail, since an event must not come back";
                 value.report(value.warning(message));
             }
             Some(url)
@@ -69,6 +79,26 @@ pub(crate) fn endpoint(value: &Value<'_, '_>, allow: Option<&[IpNet]>) -> Option
             None
         }
     }
+}
+
+/// Whether a URL says, without a look-up, that it leads to a listener.
+fn leads_to(url: &Url, listener: &SocketAddr) -> bool {
+    let listens = listener.ip().to_canonical();
+    let host = match url.host() {
+        Some(Host::Domain(name)) => {
+            let local = name.trim_end_matches('.').eq_ignore_ascii_case("localhost");
+            return local
+                && url.port_or_known_default() == Some(listener.port())
+                && (listens.is_loopback() || listens.is_unspecified());
+        }
+        Some(Host::Ipv4(address)) => IpAddr::V4(address),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).to_canonical(),
+        None => return false,
+    };
+    let meets = host == listens
+        || (host.is_unspecified() && listens.is_loopback())
+        || (host.is_loopback() && listens.is_unspecified());
+    meets && listener.port() != 0 && url.port_or_known_default() == Some(listener.port())
 }
 
 /// The proxy that a value names: `http://host:port`.
@@ -161,6 +191,26 @@ fn check(text: &str, allow: Option<&[IpNet]>) -> Result<Url, Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_that_leads_to_a_listener_is_known_by_its_address_or_localhost() {
+        for (url, listener, expected) in [
+            ("http://127.0.0.1:7878/", "127.0.0.1:7878", true),
+            ("http://localhost:7878/", "127.0.0.1:7878", true),
+            ("http://LOCALHOST.:7878/", "[::1]:7878", true),
+            ("http://[::1]:7878/", "[::]:7878", true),
+            ("http://127.0.0.1:7878/", "0.0.0.0:7878", true),
+            ("http://0.0.0.0:7878/", "127.0.0.1:7878", true),
+            ("https://10.0.0.1/", "10.0.0.1:443", true),
+            ("http://127.0.0.1:7878/", "127.0.0.1:7879", false),
+            ("http://127.0.0.1/", "127.0.0.1:0", false),
+            ("http://example.com:7878/", "0.0.0.0:7878", false),
+            ("http://10.0.0.1:7878/", "0.0.0.0:7878", false),
+        ] {
+            let found = leads_to(&url.parse().unwrap(), &listener.parse().unwrap());
+            assert_eq!(found, expected, "{url} {listener}");
+        }
+    }
 
     #[test]
     fn a_url_says_plainly_where_it_leads() {

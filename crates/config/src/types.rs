@@ -161,10 +161,16 @@ pub struct TraceExport {
 pub struct Egress {
     /// Networks that endpoints may live in besides the public ones, in order. None of them by default.
     pub allow: Vec<IpNet>,
+    /// Networks that nothing is sent to, whatever is allowed.
+    pub deny: Vec<IpNet>,
+    /// Ports that nothing is sent to. None: those that browsers do not connect to.
+    pub deny_ports: Option<Vec<u16>>,
     /// Whose certificates endpoints are trusted by.
     pub roots: Roots,
     /// What requests go through, if not directly: `http://host:port`.
     pub proxy: Option<Arc<str>>,
+    /// Whether the proxy is asked for the checked address of `https://` endpoints, and not for their name.
+    pub proxy_by_address: bool,
 }
 
 /// Whose certificates endpoints are trusted by.

@@ -1,6 +1,7 @@
 //! Reads a webhook.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use aquarium_delivery::WebhookName;
 use aquarium_event::{Type, Types};
@@ -26,6 +27,8 @@ pub(crate) struct Rules {
     pub(crate) types: Option<Types>,
     /// The networks that may be reached; none if they could not be read, and any may be one.
     pub(crate) allow: Option<Vec<IpNet>>,
+    /// Where the sidecar itself listens.
+    pub(crate) listeners: Vec<SocketAddr>,
     pub(crate) delivery: Delivery,
 }
 
@@ -38,7 +41,7 @@ pub(crate) fn webhook(
 ) -> Option<Webhook> {
     let mut table = value.into_table()?;
     let url = match table.take("url") {
-        Some(value) => endpoint(&value, rules.allow.as_deref()),
+        Some(value) => endpoint(&value, rules.allow.as_deref(), &rules.listeners),
         None => {
             table.missing("url", "https://host/path");
             None

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::endpoint::{Host, Origin};
 use crate::failure::{classify, timed_out};
+use crate::guard::is_of_this_machine;
 use crate::http1::Http1;
 use crate::http2::Http2;
 use crate::pool::{Connection, Opening};
@@ -37,6 +38,8 @@ pub(crate) struct Connector {
     pub(crate) sessions: Sessions,
     /// What connections go through, if not directly.
     pub(crate) proxy: Option<Proxy>,
+    /// The sidecar's own listeners.
+    pub(crate) own: Arc<[SocketAddr]>,
 }
 
 /// How far an attempt has come.
@@ -106,7 +109,7 @@ impl Connector {
             }
             Some(proxy) => {
                 progress.awaits = Awaits::Proxy(proxy.to_string());
-                proxy.connect(origin, &*self.resolver).await?
+                proxy.connect(origin, &addresses, &*self.resolver).await?
             }
         };
         // It is a matter of speed, and works without.
@@ -150,7 +153,8 @@ impl Connector {
         let mut passing = Vec::with_capacity(found.len());
         let mut refusal: Option<Blocked> = None;
         for address in found {
-            match self.guard.check(address, origin.encrypted) {
+            let destination = SocketAddr::new(address, origin.port);
+            match self.guard.check_destination(destination, origin.encrypted, &self.own, is_of_this_machine) {
                 Ok(()) => passing.push(address.to_canonical()),
                 Err(blocked) => drop(refusal.get_or_insert(blocked)),
             }

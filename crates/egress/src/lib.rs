@@ -23,7 +23,7 @@ mod transport;
 
 pub use connect::{InvalidProxy, Proxy};
 pub use endpoint::{Endpoint, InvalidEndpoint, USER_AGENT};
-pub use guard::{Blocked, Guard};
+pub use guard::{BAD_PORTS, Blocked, Guard};
 pub use pool::MAX_KEPT;
 pub use request::Message;
 pub use resolve::{Resolve, Resolving, Unresolved};

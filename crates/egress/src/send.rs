@@ -1,6 +1,7 @@
 //! The way out: how it is set up, and what it is asked for.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct Egress {
     resolver: Arc<dyn Resolve>,
     /// The most connections that are kept.
     kept: usize,
+    /// The sidecar's own listeners.
+    own: Arc<[SocketAddr]>,
 }
 
 /// What follows from the options, and the connections that were made with them.
@@ -64,22 +67,28 @@ pub(crate) struct Way {
 }
 
 impl Egress {
-    /// A way out that speaks HTTP/1.1 and HTTP/2 and keeps connections for the next request. Names are looked up as the
-    /// system's files say.
+    /// An outbound client that speaks HTTP/1.1 and HTTP/2 and keeps connections for the next request. Names are looked up as
+    /// the system's files say. It connects to none of the addresses of `own`, whatever the [`Guard`] allows: they are the
+    /// process's own listeners, and a request that leads there would go round in a loop.
     ///
     /// # Errors
     /// [`TlsError`], when there is no usable certificate authority.
-    pub fn new(options: Options) -> Result<Self, TlsError> {
-        Self::with_resolver(options, Arc::new(System::default()))
+    pub fn new(options: Options, own: Vec<SocketAddr>) -> Result<Self, TlsError> {
+        Self::with_resolver(options, own, Arc::new(System::default()))
     }
 
     /// The same, with names looked up by `resolver`.
     ///
     /// # Errors
     /// [`TlsError`], when there is no usable certificate authority.
-    pub fn with_resolver(options: Options, resolver: Arc<dyn Resolve>) -> Result<Self, TlsError> {
-        let way = Way::new(options, resolver.clone(), MAX_KEPT)?;
-        Ok(Self { way: Arc::new(RwLock::new(Arc::new(way))), resolver, kept: MAX_KEPT })
+    pub fn with_resolver(
+        options: Options,
+        own: Vec<SocketAddr>,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, TlsError> {
+        let own: Arc<[SocketAddr]> = own.into();
+        let way = Way::new(options, resolver.clone(), MAX_KEPT, own.clone())?;
+        Ok(Self { way: Arc::new(RwLock::new(Arc::new(way))), resolver, kept: MAX_KEPT, own })
     }
 
     /// The same, which keeps at most so many connections for the next request instead of [`MAX_KEPT`]: for where only few
@@ -100,7 +109,7 @@ impl Egress {
     /// # Errors
     /// [`TlsError`], when there is no usable certificate authority. Nothing is changed then.
     pub fn reconfigure(&self, options: Options) -> Result<(), TlsError> {
-        let way = Arc::new(Way::new(options, self.resolver.clone(), self.kept)?);
+        let way = Arc::new(Way::new(options, self.resolver.clone(), self.kept, self.own.clone())?);
         let previous = {
             let mut current = self.way.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, way)
@@ -151,11 +160,16 @@ impl Egress {
 }
 
 impl Way {
-    fn new(options: Options, resolver: Arc<dyn Resolve>, kept: usize) -> Result<Self, TlsError> {
+    fn new(
+        options: Options,
+        resolver: Arc<dyn Resolve>,
+        kept: usize,
+        own: Arc<[SocketAddr]>,
+    ) -> Result<Self, TlsError> {
         let sessions = Sessions::new(&options.roots)?;
         let Options { guard, proxy, .. } = options;
         let pool = Arc::new(Pool::new(kept));
-        Ok(Self { connector: Connector { guard, resolver, sessions, proxy }, pool })
+        Ok(Self { connector: Connector { guard, resolver, sessions, proxy, own }, pool })
     }
 
     /// A connection, when there is none to take.
@@ -196,7 +210,8 @@ mod tests {
     fn an_attempt_does_not_take_much_room() {
         const MOST: usize = 1664;
         let egress =
-            Egress::new(Options { guard: Guard::default(), roots: Roots::Webpki, proxy: None }).unwrap();
+            Egress::new(Options { guard: Guard::default(), roots: Roots::Webpki, proxy: None }, Vec::new())
+                .unwrap();
         let second = Duration::from_secs(1);
         let endpoint = Endpoint::new("https://ops.example.com/", [], second, second).unwrap();
         let at = Timestamp::from_millis(1_800_000_000_000);

@@ -42,7 +42,7 @@ fn peak() -> usize {
 
 fn egress(roots: Roots) -> Egress {
     let guard = Guard::new(vec!["127.0.0.0/8".parse().unwrap()]);
-    Egress::new(Options { guard, roots, proxy: None }).unwrap()
+    Egress::new(Options { guard, roots, proxy: None }, Vec::new()).unwrap()
 }
 
 /// A chunked body that goes on and on.

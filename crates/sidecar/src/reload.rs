@@ -69,8 +69,14 @@ pub(crate) fn unusable<'a>(webhooks: impl IntoIterator<Item = &'a Arc<Webhook>>)
 /// What of it cannot be used, in words.
 pub(crate) fn egress_options(config: &Config) -> Result<egress::Options, String> {
     let proxy = config.egress.proxy.as_ref().map(|proxy| proxy.parse());
-    let proxy = proxy.transpose().map_err(|error| format!("egress.proxy: {error}"))?;
-    Ok(egress::Options { guard: Guard::new(config.egress.allow.clone()), roots: roots(config), proxy })
+    let proxy: Option<egress::Proxy> = proxy.transpose().map_err(|error| format!("egress.proxy: {error}"))?;
+    let proxy = proxy.map(|proxy| proxy.by_address(config.egress.proxy_by_address));
+    let guard = Guard::new(config.egress.allow.clone()).denying(config.egress.deny.clone());
+    let guard = match &config.egress.deny_ports {
+        Some(ports) => guard.denying_ports(ports.clone()),
+        None => guard,
+    };
+    Ok(egress::Options { guard, roots: roots(config), proxy })
 }
 
 /// Whose certificates are trusted.

@@ -111,8 +111,10 @@ pub(crate) async fn start(
     let (clock, chance, config) = (Clock::system(), Chance::system(), &loaded.config);
     let options = reload::egress_options(config).map_err(anyhow::Error::msg)?;
     let share = files::share();
-    let egress = Egress::new(options).context("egress cannot be set up")?.keeping_at_most(share.kept);
     let (ingest_listener, admin_listener) = listeners(config, sockets).await?;
+    let (ingest, admin) = (ingest_listener.address()?, admin_listener.address()?);
+    let own = [&ingest, &admin].into_iter().filter_map(Address::tcp).collect();
+    let egress = Egress::new(options, own).context("egress cannot be set up")?.keeping_at_most(share.kept);
     let metrics = Metrics::new();
     let (queue, commits, threads) = open_queue(&config.queue, &metrics).await?;
 
@@ -121,7 +123,6 @@ pub(crate) async fn start(
     let (close_doors, stop_sending) = (shutdown.child_token(), CancellationToken::new());
     let (tracer, spans) = Tracer::new(metrics.clone(), clock.clone(), chance.clone());
     let exporting = Exporting::start(spans, config.clone(), metrics.clone(), chance.clone());
-    let (ingest, admin) = (ingest_listener.address()?, admin_listener.address()?);
     let ingest_door = Arc::new(Ingest::new(
         queue.clone(),
         HeadCheck::of(&ingest),

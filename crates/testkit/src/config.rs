@@ -8,7 +8,7 @@
 //!
 //! let mut config = ConfigDirectory::new();
 //! config.section("delivery", "timeout = \"1s\"\nretry = [\"100ms\"]");
-//! config.webhook("acme", "urban-driving", "ops", "http://127.0.0.1:9/hooks", &["*"], "concurrency = 1");
+//! config.webhook("acme", "urban-driving", "ops", "http://127.0.0.1:10009/hooks", &["*"], "concurrency = 1");
 //!
 //! let organization = std::fs::read_to_string(config.path().join("organizations/acme.toml"))?;
 //! assert!(organization.contains("concurrency = 1"));

@@ -77,7 +77,7 @@ fn what_is_doubtful_is_a_warning() {
         (
             directory(aquarium, acme),
             r#"aquarium.toml:3:17: warning: deliveries are given up before their last retry, which is after 1day 3h 35m 5s
-aquarium.toml:5:10: warning: this allows every address, also the machine's own and its metadata service
+aquarium.toml:5:9: warning: this allows every address, also the machine's own and its metadata service
 aquarium.toml:7:16: warning: "a" is there twice
 organizations/acme.toml:4:10: warning: "*" is all events: the others need not be named
 organizations/acme.toml:4:32: warning: "issue-updated" is there twice"#,

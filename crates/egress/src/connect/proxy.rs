@@ -20,12 +20,17 @@ use crate::resolve::Resolve;
 const MAX_ANSWER: usize = 8 * 1024;
 const MAX_HEADERS: usize = 64;
 
-/// A proxy, as the operator names it: `http://host:port`. It may be at any address. What it is asked for is the name of
-/// the endpoint, after the addresses of that name have been checked here.
+/// A proxy, as the operator names it: `http://host:port`. It may be at any address.
+///
+/// The addresses of an endpoint's name are checked here first. For `http://` the proxy is asked for one of those: asked for the
+/// name, it would look that up itself, and could find a public address, to which the secret would go in clear text. For
+/// `https://` it is asked for the name, unless [`Proxy::by_address`] says otherwise: some proxies allow names only, and TLS protects the
+/// secret wherever the name leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
     host: Host,
     port: u16,
+    by_address: bool,
 }
 
 /// A text that does not name a proxy.
@@ -42,7 +47,7 @@ impl FromStr for Proxy {
         let authority = uri.authority().filter(|authority| plain && !authority.as_str().contains('@'));
         let authority = authority.ok_or(InvalidProxy)?;
         let host = Host::new(authority.host()).map_err(|_| InvalidProxy)?;
-        Ok(Self { host, port: authority.port_u16().unwrap_or(80) })
+        Ok(Self { host, port: authority.port_u16().unwrap_or(80), by_address: false })
     }
 }
 
@@ -53,10 +58,17 @@ impl fmt::Display for Proxy {
 }
 
 impl Proxy {
-    /// A connection to the origin.
+    /// The same, which is asked for the checked address of `https://` endpoints too, if so.
+    #[must_use]
+    pub fn by_address(self, by_address: bool) -> Self {
+        Self { by_address, ..self }
+    }
+
+    /// A connection to the origin, whose addresses that were checked are `checked`.
     pub(super) async fn connect(
         &self,
         origin: &Origin,
+        checked: &[SocketAddr],
         resolver: &dyn Resolve,
     ) -> Result<TcpStream, Failure> {
         let failed = |why: String| Failure::new(FailureKind::Proxy, format_args!("the proxy {self} {why}"));
@@ -71,7 +83,10 @@ impl Proxy {
         let addresses: Vec<_> = addresses.map(|address| SocketAddr::new(address, self.port)).collect();
         let stream = race::connect(&addresses).await;
         let mut stream = stream.map_err(|error| failed(format!("cannot be reached: {error}")))?;
-        let target = authority(&origin.host, origin.port);
+        let target = match checked.first() {
+            Some(address) if !origin.encrypted || self.by_address => address.to_string(),
+            _ => authority(&origin.host, origin.port),
+        };
         match ask(&mut stream, &target).await {
             Ok(Answer { status: 200..=299, .. }) => Ok(stream),
             Ok(Answer { status, reason }) => {

@@ -17,9 +17,18 @@ pub(super) fn rule(address: IpAddr) -> Option<(&'static str, &'static str)> {
             let [.., a, b, c, d] = v6.octets();
             rule(IpAddr::from([a, b, c, d])).map(|_| (NAT64.1, NAT64.2))
         }
-        IpAddr::V6(v6) => first(V6, |network| network.contains(&v6)),
+        IpAddr::V6(v6) => {
+            first(V6, |network| network.contains(&v6)).or_else(|| is_isatap(v6).then_some(ISATAP))
+        }
     }
 }
+
+/// Whether the last 64 bits say that packets are to be tunnelled to an IPv4 address (RFC 5214, section 6.1).
+fn is_isatap(address: Ipv6Addr) -> bool {
+    matches!(address.segments(), [.., 0 | 0x200, 0x5efe, _, _])
+}
+
+const ISATAP: (&str, &str) = ("an IPv4 address to tunnel to (ISATAP)", "RFC 5214");
 
 fn first<N>(rules: &[Rule<N>], contains: impl Fn(&N) -> bool) -> Option<(&'static str, &'static str)> {
     let (_, purpose, source) = rules.iter().find(|(network, ..)| contains(network))?;

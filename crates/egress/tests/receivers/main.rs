@@ -43,7 +43,7 @@ fn options(allow: &[&str], roots: Roots) -> Options {
 }
 
 fn egress(roots: Roots) -> Egress {
-    Egress::new(options(&["127.0.0.0/8"], roots)).unwrap()
+    Egress::new(options(&["127.0.0.0/8"], roots), Vec::new()).unwrap()
 }
 
 fn message() -> Message {

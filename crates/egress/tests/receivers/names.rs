@@ -46,7 +46,7 @@ async fn receiver() -> (Receiver, String) {
 }
 
 fn egress_with(resolver: &Arc<Scripted>) -> Egress {
-    Egress::with_resolver(options(&["127.0.0.1/32"], Roots::Webpki), resolver.clone()).unwrap()
+    Egress::with_resolver(options(&["127.0.0.1/32"], Roots::Webpki), Vec::new(), resolver.clone()).unwrap()
 }
 
 #[tokio::test]
@@ -93,7 +93,8 @@ async fn of_several_addresses_only_those_that_are_allowed_are_tried() {
 async fn an_address_that_refuses_makes_way_for_the_next() {
     let (receiver, url) = receiver().await;
     let resolver = Scripted::new([&["127.0.0.2", "127.0.0.1"][..], &["127.0.0.2", "127.0.0.3"]]);
-    let egress = Egress::with_resolver(options(&["127.0.0.0/8"], Roots::Webpki), resolver).unwrap();
+    let egress =
+        Egress::with_resolver(options(&["127.0.0.0/8"], Roots::Webpki), Vec::new(), resolver).unwrap();
     assert_eq!(send(&egress, &url).await.outcome, answered(204));
     assert_eq!(kind(&send(&egress, &url).await), Some(FailureKind::Connect));
     assert_eq!(receiver.count(), 1);

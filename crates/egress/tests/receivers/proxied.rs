@@ -28,7 +28,7 @@ fn through(proxy: &str, roots: Roots) -> Options {
 }
 
 fn egress_through(proxy: &str, roots: Roots) -> Egress {
-    Egress::with_resolver(through(proxy, roots), Arc::new(Names)).unwrap()
+    Egress::with_resolver(through(proxy, roots), Vec::new(), Arc::new(Names)).unwrap()
 }
 
 /// What is said about the proxy.
@@ -40,21 +40,31 @@ fn blamed(sent: &Sent) -> &str {
 }
 
 #[tokio::test]
-async fn every_request_goes_through_the_proxy_which_is_asked_for_the_name() {
+async fn every_request_goes_through_the_proxy_which_is_asked_for_the_address_or_the_name() {
     let authority = Authority::new();
     let (clear, encrypted) = (
         Receiver::start().await,
         Receiver::builder().tls(authority.server(&["hooks.example"])).start().await,
     );
-    for (receiver, scheme) in [(clear, "http"), (encrypted, "https")] {
+    let (name, address) = ("CONNECT hooks.example:8080 HTTP/1.1", "CONNECT 127.0.0.9:8080 HTTP/1.1");
+    // In clear text it is the checked address: what the proxy makes of the name could be a public one.
+    for (receiver, scheme, by_address, expected) in [
+        (&clear, "http", false, address),
+        (&clear, "http", true, address),
+        (&encrypted, "https", false, name),
+        (&encrypted, "https", true, address),
+    ] {
+        let before = receiver.count();
         let proxy = Proxy::start(Conduct::Forward(receiver.address())).await;
-        let egress = egress_through(&proxy.url(), Roots::Pem(authority.pem().as_bytes().to_vec()));
+        let mut options = through(&proxy.url(), Roots::Pem(authority.pem().as_bytes().to_vec()));
+        options.proxy = options.proxy.map(|proxy| proxy.by_address(by_address));
+        let egress = Egress::with_resolver(options, Vec::new(), Arc::new(Names)).unwrap();
         let url = format!("{scheme}://hooks.example:8080/hook");
         for _ in 0..2 {
             assert_eq!(send(&egress, &url).await.outcome, answered(204));
         }
-        assert_eq!(proxy.asked(), ["CONNECT hooks.example:8080 HTTP/1.1"], "one connection for both");
-        let received = &receiver.received()[1];
+        assert_eq!(proxy.asked(), [expected], "one connection for both");
+        let received = &receiver.received()[before + 1];
         assert_eq!((received.path.as_str(), received.header("host")), ("/hook", Some("hooks.example:8080")));
         assert_eq!(received.header("x-aquarium-secret"), Some("0123456789abcdef"));
     }
@@ -116,8 +126,8 @@ async fn a_proxy_comes_and_goes_with_the_options() {
     let receiver = Receiver::start().await;
     let proxy = Proxy::start(Conduct::Forward(receiver.address())).await;
     let egress = egress_through(&proxy.url(), Roots::Webpki);
-    assert_eq!(send(&egress, "http://[::1]:9/").await.outcome, answered(204));
-    assert_eq!(proxy.asked(), ["CONNECT [::1]:9 HTTP/1.1"]);
+    assert_eq!(send(&egress, "http://[::1]:10009/").await.outcome, answered(204));
+    assert_eq!(proxy.asked(), ["CONNECT [::1]:10009 HTTP/1.1"]);
     egress.reconfigure(options(&["127.0.0.0/8"], Roots::Webpki)).unwrap();
     assert_eq!(send(&egress, &receiver.url("/")).await.outcome, answered(204));
     assert_eq!(proxy.asked().len(), 1);

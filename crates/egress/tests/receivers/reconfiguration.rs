@@ -22,7 +22,7 @@ async fn an_address_is_refused_once_its_network_is_not_allowed_any_more() {
 #[tokio::test]
 async fn an_address_is_reached_once_its_network_is_allowed() {
     let receiver = Receiver::start().await;
-    let egress = Egress::new(options(&[], Roots::Webpki)).unwrap();
+    let egress = Egress::new(options(&[], Roots::Webpki), Vec::new()).unwrap();
     let clone = egress.clone();
     assert_eq!(kind(&send(&clone, &receiver.url("/")).await), Some(FailureKind::Blocked));
     egress.reconfigure(options(&["127.0.0.0/8"], Roots::Webpki)).unwrap();

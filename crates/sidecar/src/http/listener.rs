@@ -28,6 +28,16 @@ pub(crate) enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// The address of a TCP listener.
+    pub(crate) fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -145,6 +145,10 @@ impl<Q: History> Handler for Admin<Q> {
         identified.answer(answer)
     }
 
+    fn refuse_head(&self, problem: Problem) -> Problem {
+        self.ids.name(problem)
+    }
+
     fn refuse(&self, request: &Request<Incoming>) -> Answer {
         self.ids.identify(request).answer(Err(Problem::too_many_connections()))
     }

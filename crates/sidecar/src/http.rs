@@ -9,6 +9,7 @@ mod request_id;
 mod room;
 mod server;
 mod stream;
+mod turned_away;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;

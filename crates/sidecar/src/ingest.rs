@@ -152,6 +152,11 @@ impl<Q: Queue> Handler for Ingest<Q> {
         self.metrics.refused(Problem::too_many_connections().code());
     }
 
+    fn refuse_head(&self, problem: Problem) -> Problem {
+        self.metrics.refused(problem.code());
+        self.ids.name(problem)
+    }
+
     fn refuse(&self, request: &Request<Incoming>) -> Answer {
         self.ids.identify(request).answer(Err(Problem::too_many_connections()))
     }

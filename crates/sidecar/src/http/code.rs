@@ -29,6 +29,8 @@ macro_rules! codes {
 
 codes! {
     Unauthorized = "unauthorized",
+    MalformedHead = "malformed-head",
+    HeadTooLarge = "head-too-large",
     InvalidHost = "invalid-host",
     UnknownTransferCoding = "unknown-transfer-coding",
     ForeignHost = "foreign-host",

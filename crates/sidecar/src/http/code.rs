@@ -47,6 +47,7 @@ codes! {
     TooSlow = "too-slow",
     TooLarge = "too-large",
     TooManyEvents = "too-many-events",
+    TooManyDeliveries = "too-many-deliveries",
     WrongContentType = "wrong-content-type",
     BrokenBody = "broken-body",
     EmptyBody = "empty-body",

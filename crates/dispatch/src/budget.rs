@@ -18,7 +18,15 @@ pub struct Budget {
 #[derive(Debug)]
 #[must_use = "the bytes go back to the budget when this is dropped"]
 pub struct Reserved {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Reserved {
+    /// Gives back what is more than `bytes`. What was reserved is never less than one unit.
+    pub fn shrink(&mut self, bytes: usize) {
+        let excess = self.permit.num_permits().saturating_sub(bytes.div_ceil(UNIT).max(1));
+        drop(self.permit.split(excess));
+    }
 }
 
 impl Budget {
@@ -31,7 +39,7 @@ impl Budget {
     /// Reserves `bytes` if they are there at once.
     pub fn try_reserve(&self, bytes: usize) -> Option<Reserved> {
         let permit = self.units.clone().try_acquire_many_owned(self.units_of(bytes)).ok()?;
-        Some(Reserved { _permit: permit })
+        Some(Reserved { permit })
     }
 
     /// Reserves `bytes` of the half that is to spare, if they are there at once.
@@ -50,7 +58,7 @@ impl Budget {
         // The semaphore is never closed.
         loop {
             if let Ok(permit) = self.units.clone().acquire_many_owned(self.units_of(bytes)).await {
-                return Reserved { _permit: permit };
+                return Reserved { permit };
             }
         }
     }
@@ -86,6 +94,18 @@ mod tests {
         let all = waiting.await.unwrap();
         assert_eq!(budget.available(), 0);
         drop(all);
+        assert_eq!(budget.available(), 10 * UNIT);
+    }
+
+    #[test]
+    fn what_is_not_needed_goes_back_at_once() {
+        let budget = Budget::new(10 * UNIT);
+        let mut reserved = budget.try_reserve(8 * UNIT).unwrap();
+        for (bytes, left) in [(usize::MAX, 2), (8 * UNIT, 2), (5 * UNIT + 1, 4), (9 * UNIT, 4), (0, 9)] {
+            reserved.shrink(bytes);
+            assert_eq!(budget.available(), left * UNIT, "shrunk to {bytes}");
+        }
+        drop(reserved);
         assert_eq!(budget.available(), 10 * UNIT);
     }
 }

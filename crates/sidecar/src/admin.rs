@@ -33,7 +33,7 @@ use hyper::body::Incoming;
 use tracing::Instrument;
 
 use crate::http::{Answer, Handler, HeadCheck, Problem, RequestIds, Room};
-use crate::ingest::check_token;
+use crate::ingest::{Bodies, check_token};
 use crate::log::Filter;
 use crate::telemetry::Metrics;
 use api::{Answers, Api, Call};
@@ -61,6 +61,8 @@ pub(crate) struct Parts<Q> {
     pub(crate) head: HeadCheck,
     /// Of the ingest.
     pub(crate) room: Room,
+    /// Of the ingest.
+    pub(crate) bodies: Bodies,
     /// Changes what is logged, if the process logs.
     pub(crate) log: Option<Filter>,
 }
@@ -105,7 +107,8 @@ impl<Q: History> Admin<Q> {
     /// # Errors
     /// The API is not what it should be.
     pub(crate) fn new(parts: Parts<Q>) -> anyhow::Result<Self> {
-        let Parts { configuration, queue, control, replays, clock, chance, metrics, head, room, log } = parts;
+        let Parts { configuration, queue, control, replays, clock, chance, metrics, head, room, bodies, log } =
+            parts;
         let ids = RequestIds::new(&chance);
         let api = Api {
             configuration,
@@ -116,6 +119,7 @@ impl<Q: History> Admin<Q> {
             chance,
             metrics,
             room,
+            bodies,
             log,
             payloads: Budget::new(PAYLOADS),
             tests: test::Tests::default(),
@@ -143,6 +147,10 @@ impl<Q: History> Handler for Admin<Q> {
         let identified = self.ids.identify(&request);
         let answer = self.route(request).instrument(identified.span()).await;
         identified.answer(answer)
+    }
+
+    fn refuse_head(&self, problem: Problem) -> Problem {
+        self.ids.name(problem)
     }
 
     fn refuse(&self, request: &Request<Incoming>) -> Answer {

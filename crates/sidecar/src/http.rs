@@ -9,6 +9,7 @@ mod request_id;
 mod room;
 mod server;
 mod stream;
+mod turned_away;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -24,6 +25,7 @@ pub(crate) use problem::{Problem, ProblemDetails};
 pub(crate) use request_id::RequestIds;
 pub(crate) use room::{CONNECTIONS, REFUSED_AT_ONCE, Room};
 pub(crate) use server::{Handler, serve};
+pub(crate) use turned_away::TurnedAway;
 
 /// An answer whose body is in memory.
 pub(crate) type Answer = Response<Full<Bytes>>;

@@ -1,9 +1,12 @@
 //! The door for the app: events come in, and a 202 means that they are durable.
 
+mod bodies;
 mod hops;
+mod pace;
 mod receipt;
 mod submit;
 mod token;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,32 +14,27 @@ use std::time::Duration;
 use aquarium_config::reload::Handle;
 use aquarium_config::{Config, Organization};
 use aquarium_delivery::Hops;
-use aquarium_dispatch::{Budget, Chance, Clock};
+use aquarium_dispatch::{Chance, Clock};
 use aquarium_queue::Queue;
-use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap};
-use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::http::{
-    Answer, BodyError, Code, Handler, HeadCheck, Problem, RequestIds, check_content_type, read,
-};
+use crate::http::{Answer, BodyError, Code, Handler, HeadCheck, Problem, RequestIds, check_content_type};
 use crate::telemetry::{Accepting, Metrics, Tracer};
+pub(crate) use bodies::Bodies;
+use bytes::Bytes;
 pub(crate) use hops::hops;
-use submit::Drafted;
+use submit::{Drafted, Waiting};
 pub(crate) use submit::{refused, unavailable};
 pub(crate) use token::check_token;
+use waiting::Waits;
 
 /// The most that a batch may hold.
 const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
-/// Bytes of request bodies in memory at once.
-const BODIES: usize = 64 * 1024 * 1024;
-/// The longest that a request waits for room for its body.
-const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 /// When to ask again for an organization of which it is uncertain whether it exists: the files are looked at that often.
 const UNCERTAIN: Duration = aquarium_config::reload::POLL;
 /// The longest that `?wait=` may ask for.
@@ -53,7 +51,8 @@ pub(crate) struct Ingest<Q> {
     chance: Chance,
     ids: RequestIds,
     head: HeadCheck,
-    bodies: Budget,
+    bodies: Bodies,
+    waits: Waits,
     metrics: Metrics,
     tracer: Tracer,
 }
@@ -65,19 +64,27 @@ struct Target<'a> {
     wait: Option<Duration>,
 }
 
+/// What the ingest works with.
+#[derive(Debug)]
+pub(crate) struct Parts<Q> {
+    pub(crate) queue: Q,
+    pub(crate) configuration: Handle,
+    pub(crate) clock: Clock,
+    pub(crate) chance: Chance,
+    pub(crate) metrics: Metrics,
+    pub(crate) tracer: Tracer,
+    pub(crate) head: HeadCheck,
+    pub(crate) bodies: Bodies,
+    /// Connections that its listener serves.
+    pub(crate) connections: usize,
+}
+
 impl<Q: Queue> Ingest<Q> {
-    pub(crate) fn new(
-        queue: Q,
-        head: HeadCheck,
-        configuration: Handle,
-        clock: Clock,
-        chance: Chance,
-        metrics: Metrics,
-        tracer: Tracer,
-    ) -> Self {
-        let (ids, bodies) = (RequestIds::new(&chance), Budget::new(BODIES));
+    pub(crate) fn new(parts: Parts<Q>) -> Self {
+        let Parts { queue, configuration, clock, chance, metrics, tracer, head, bodies, connections } = parts;
         let config = configuration.config();
-        Self { queue, config, configuration, clock, chance, ids, head, bodies, metrics, tracer }
+        let (ids, waits) = (RequestIds::new(&chance), Waits::new(connections));
+        Self { queue, config, configuration, clock, chance, ids, head, bodies, waits, metrics, tracer }
     }
 
     async fn route(&self, request: Request<Incoming>, accepting: &mut Accepting) -> Result<Answer, Problem> {
@@ -85,18 +92,20 @@ impl<Q: Queue> Ingest<Q> {
         let (target, limit) = self.admit(&parts)?;
         let (key, hops) = (idempotency_key(&parts.headers)?, hops(&parts.headers)?);
         let announced = announced_length(&parts.headers, limit)?;
-        let Ok(_room) = timeout(ROOM_TIMEOUT, self.bodies.reserve(announced.unwrap_or(limit))).await else {
-            let detail = "too many bodies are being received at once";
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::Busy, detail);
-            return Err(problem.retry_after(Duration::from_secs(1)).closing());
-        };
-        let body = read(body, limit).await?;
+        let (body, mut held) = self.bodies.receive(body, announced, limit).await?;
         let drafted = self.draft(&target, key, hops, &body, accepting)?;
-        drafted.accept(&self.queue, target.wait, &self.metrics, accepting).await
+        // The events of a batch are copies.
+        drop(body);
+        self.bodies.add_deliveries(&mut held, drafted.recorded()).await?;
+        let waiting = target.wait.map(|time| match self.waits.enter(drafted.deliveries()) {
+            Some(wait) => Waiting::Until(Instant::now() + time, wait),
+            None => Waiting::NoRoom,
+        });
+        drafted.accept(&self.queue, held, waiting, &self.metrics, accepting).await
     }
 
     /// Judges a request by its head: where it goes, and how large its body may be.
-    fn admit<'a>(&self, parts: &'a Parts) -> Result<(Target<'a>, usize), Problem> {
+    fn admit<'a>(&self, parts: &'a http::request::Parts) -> Result<(Target<'a>, usize), Problem> {
         let config = self.config.borrow();
         self.head.check(parts, config.ingest.token.as_ref())?;
         check_token(config.ingest.token.as_ref(), &parts.headers)?;
@@ -172,6 +181,11 @@ impl<Q: Queue> Handler for Ingest<Q> {
 
     fn turned_away(&self) {
         self.metrics.refused(Problem::too_many_connections().code());
+    }
+
+    fn refuse_head(&self, problem: Problem) -> Problem {
+        self.metrics.refused(problem.code());
+        self.ids.name(problem)
     }
 
     fn refuse(&self, request: &Request<Incoming>) -> Answer {

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::admin::{self, Admin};
 use crate::cli;
 use crate::http::{Address, HeadCheck, Listener, Room, serve};
-use crate::ingest::Ingest;
+use crate::ingest::{self, Bodies, Ingest};
 use crate::service::{Passed, Sockets};
 use crate::telemetry::{Exporting, Metrics, Observer, Tracer};
 use crate::{files, housekeeping, log, reload, service};
@@ -101,6 +101,7 @@ pub(crate) struct Running {
 
 /// Starts a sidecar with the configuration that was loaded from `directory`, and follows it there. It listens where that says,
 /// unless `sockets` were passed. It accepts events when this returns.
+#[allow(clippy::too_many_lines, reason = "wiring: one part after the other")]
 pub(crate) async fn start(
     directory: &Path,
     loaded: Loaded,
@@ -123,15 +124,18 @@ pub(crate) async fn start(
     let (close_doors, stop_sending) = (shutdown.child_token(), CancellationToken::new());
     let (tracer, spans) = Tracer::new(metrics.clone(), clock.clone(), chance.clone());
     let exporting = Exporting::start(spans, config.clone(), metrics.clone(), chance.clone());
-    let ingest_door = Arc::new(Ingest::new(
-        queue.clone(),
-        HeadCheck::of(&ingest),
-        configuration.clone(),
-        clock.clone(),
-        chance.clone(),
-        metrics.clone(),
-        tracer.clone(),
-    ));
+    let bodies = Bodies::new();
+    let ingest_door = Arc::new(Ingest::new(ingest::Parts {
+        queue: queue.clone(),
+        configuration: configuration.clone(),
+        clock: clock.clone(),
+        chance: chance.clone(),
+        metrics: metrics.clone(),
+        tracer: tracer.clone(),
+        head: HeadCheck::of(&ingest),
+        bodies: bodies.clone(),
+        connections: share.connections,
+    }));
     let dispatcher = Dispatcher::new(
         queue.clone(),
         commits,
@@ -154,6 +158,7 @@ pub(crate) async fn start(
         metrics,
         head: HeadCheck::of(&admin),
         room: room.clone(),
+        bodies,
         log,
     })?);
     let dispatcher = tokio::spawn(dispatcher.run(stop_sending.clone()));

@@ -15,6 +15,7 @@ use super::fields::Fields;
 use super::router::Captured;
 use super::test::Tests;
 use crate::http::{Answer, Problem, Room};
+use crate::ingest::Bodies;
 use crate::log::Filter;
 use crate::telemetry::Metrics;
 
@@ -31,6 +32,8 @@ pub(super) struct Api<Q> {
     pub(super) metrics: Metrics,
     /// Of the ingest.
     pub(super) room: Room,
+    /// Of the ingest.
+    pub(super) bodies: Bodies,
     /// Changes what is logged, if the process logs.
     pub(super) log: Option<Filter>,
     /// Bytes of payloads that are being answered with.

@@ -67,8 +67,15 @@ pub(super) async fn readyz<Q>(api: &Api<Q>, _: Call) -> Result<Answer, Problem> 
     let crowded = api.room.is_full().then(|| {
         format!("all {} connections that the ingest serves at once are in use, and others are turned away; it takes them again by itself when some are closed, which idle ones are after 30 s", api.room.limit())
     });
-    let checks =
-        vec![Check::new("queue", unwritable), Check::new("room", full), Check::new("connections", crowded)];
+    let busy = api.bodies.are_turned_away().then(|| {
+        "the memory for bodies of requests is in use, and requests are answered with 503 `busy`; it takes them again by itself when others have ended".to_owned()
+    });
+    let checks = vec![
+        Check::new("queue", unwritable),
+        Check::new("room", full),
+        Check::new("connections", crowded),
+        Check::new("bodies", busy),
+    ];
     let ready = checks.iter().all(|check| check.ok);
     let (code, status) = match ready {
         true => (StatusCode::OK, "ok"),

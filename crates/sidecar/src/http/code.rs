@@ -29,6 +29,8 @@ macro_rules! codes {
 
 codes! {
     Unauthorized = "unauthorized",
+    MalformedHead = "malformed-head",
+    HeadTooLarge = "head-too-large",
     InvalidHost = "invalid-host",
     UnknownTransferCoding = "unknown-transfer-coding",
     ForeignHost = "foreign-host",
@@ -47,6 +49,7 @@ codes! {
     TooSlow = "too-slow",
     TooLarge = "too-large",
     TooManyEvents = "too-many-events",
+    TooManyDeliveries = "too-many-deliveries",
     WrongContentType = "wrong-content-type",
     BrokenBody = "broken-body",
     EmptyBody = "empty-body",

@@ -117,7 +117,7 @@ impl Problem {
         self.header(CONNECTION, HeaderValue::from_static("close"))
     }
 
-    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
         self
     }
@@ -151,6 +151,18 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyConnections, detail)
             .retry_after(Duration::from_secs(1))
             .closing()
+    }
+
+    /// The head is no head of an HTTP/1.1 request, which the status says, or is too large.
+    pub(super) fn of_head(status: StatusCode) -> Self {
+        let (code, detail) = match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => (
+                Code::HeadTooLarge,
+                "the head of the request is too large; accepted: 32 KiB, with at most 100 headers",
+            ),
+            _ => (Code::MalformedHead, "what came is no head of an HTTP/1.1 request"),
+        };
+        Self::new(status, code, detail).closing()
     }
 
     /// The body of the answer.

@@ -37,6 +37,13 @@ impl RequestIds {
         Identified { span: debug_span!("request", request_id = text(&id)), id, told }
     }
 
+    /// Names a problem with a head that could not be read, and that has no id of the client therefore.
+    pub(crate) fn name(&self, problem: Problem) -> Problem {
+        let id = self.fresh();
+        debug!(request_id = text(&id), code = problem.code(), "refused");
+        problem.of_request(text(&id)).header(REQUEST_ID, id)
+    }
+
     /// 16 hexadecimal digits.
     fn fresh(&self) -> HeaderValue {
         let number = u64::from_ne_bytes(self.0.bytes());

@@ -1,19 +1,17 @@
 //! How many connections a listener serves at once, and what becomes of those that come when these are all in use.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+
+use super::turned_away::TurnedAway;
 
 /// Connections that one listener serves at once, unless there are files for fewer only.
 pub(crate) const CONNECTIONS: usize = 1_024;
 /// Connections beyond these that are told so at the same time; further ones are closed without a word.
 pub(crate) const REFUSED_AT_ONCE: usize = 64;
-/// How long it counts as full after a connection was turned away: a probe must not miss it.
-const REMEMBERED: Duration = Duration::from_secs(5);
-/// The longest time between two log lines about it.
-const TOLD_AGAIN: Duration = Duration::from_secs(60);
+/// One in so many connections may linger after its last answer.
+const LINGERING_SHARE: usize = 4;
 
 /// The room of a listener. Clones are the same room.
 #[derive(Debug, Clone)]
@@ -24,13 +22,8 @@ struct Inner {
     limit: usize,
     free: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
-    turned_away: Mutex<TurnedAway>,
-}
-
-#[derive(Debug, Default)]
-struct TurnedAway {
-    last: Option<Instant>,
-    told: Option<Instant>,
+    lingering: Arc<Semaphore>,
+    turned_away: TurnedAway,
 }
 
 /// A connection's place, which it has until this is dropped.
@@ -38,7 +31,15 @@ struct TurnedAway {
 pub(super) struct Place {
     /// Whether it is served; else it is only told that there is no room.
     pub(super) served: bool,
+    lingering: Arc<Semaphore>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Leave to keep the connection for a moment after its last answer. `None` if as many as may already do.
+    pub(super) fn linger(&self) -> Option<OwnedSemaphorePermit> {
+        self.lingering.clone().try_acquire_owned().ok()
+    }
 }
 
 impl Room {
@@ -48,7 +49,8 @@ impl Room {
             limit,
             free: Arc::new(Semaphore::new(limit)),
             refusals: Arc::new(Semaphore::new(REFUSED_AT_ONCE.min(limit))),
-            turned_away: Mutex::default(),
+            lingering: Arc::new(Semaphore::new((limit / LINGERING_SHARE).max(1))),
+            turned_away: TurnedAway::default(),
         }))
     }
 
@@ -59,37 +61,29 @@ impl Room {
 
     /// Whether there is no room, or was none a moment ago.
     pub(crate) fn is_full(&self) -> bool {
-        let lately = || self.turned_away().last.is_some_and(|last| last.elapsed() < REMEMBERED);
-        self.0.free.available_permits() == 0 || lately()
+        self.0.free.available_permits() == 0 || self.0.turned_away.lately()
     }
 
     /// A place for one more connection. `None`, if there is not even room to refuse it.
     pub(super) fn enter(&self) -> Option<Place> {
+        let place = |served, permit| Place { served, lingering: self.0.lingering.clone(), _permit: permit };
         if let Ok(permit) = self.0.free.clone().try_acquire_owned() {
-            return Some(Place { served: true, _permit: permit });
+            return Some(place(true, permit));
         }
-        self.turned_away().last = Some(Instant::now());
+        self.0.turned_away.note();
         let permit = self.0.refusals.clone().try_acquire_owned().ok()?;
-        Some(Place { served: false, _permit: permit })
+        Some(place(false, permit))
     }
 
     /// Whether it is time to tell that connections are turned away.
     pub(super) fn is_to_be_told(&self) -> bool {
-        let mut turned_away = self.turned_away();
-        let again = turned_away.told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN);
-        if again {
-            turned_away.told = Some(Instant::now());
-        }
-        again
-    }
-
-    fn turned_away(&self) -> std::sync::MutexGuard<'_, TurnedAway> {
-        self.0.turned_away.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.turned_away.is_to_be_logged()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::turned_away::{REMEMBERED, TOLD_AGAIN};
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,7 @@
 //! Serving HTTP/1.1 on what connects.
+//!
+//! A connection that is closed while the client still sends is reset, and the client may lose the answer that tells why. So
+//! after a refusal the rest of the request is read and thrown away for a moment (RFC 9112, section 9.6).
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -7,19 +10,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::listener::Stream;
 use super::room::Place;
-use super::stream::Watched;
+use super::stream::{Turn, Watched};
 use super::{Answer, Code, Listener, Problem, Room};
 
 /// The longest that a request's head may take to arrive; idle connections are closed after it as well.
@@ -28,6 +31,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 32 * 1024;
 /// The longest that it may take to tell a connection that it is not served.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the rest of a request that was refused is read, in all.
+const LINGER: Duration = Duration::from_secs(3);
+/// How long nothing may come of it.
+const LINGER_IDLE: Duration = Duration::from_secs(1);
+/// The most of it that is read, in bytes: the largest event there can be.
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
 /// How long requests under way may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long a connection may still begin its first request then: it was accepted because that was on its way.
@@ -48,6 +57,11 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// Answers the request of such a connection.
     fn refuse(&self, _: &Request<Incoming>) -> Answer {
         Problem::too_many_connections().answer()
+    }
+
+    /// The problem that a request is refused with whose head could not be read.
+    fn refuse_head(&self, problem: Problem) -> Problem {
+        problem
     }
 }
 
@@ -114,30 +128,66 @@ async fn placed<H: Handler>(
     place: Place,
     shutdown: CancellationToken,
 ) {
-    let mut stream = Watched::new(stream);
-    if place.served {
-        let ended = connection(&mut stream, handler, true, shutdown).await;
-        if ended.is_err_and(|error| error.is_timeout()) && stream.has_begun() {
-            too_slow(&mut stream).await;
-        }
-    } else {
-        // Who asks for nothing in this time is told nothing.
-        let _ = timeout(REFUSAL_TIMEOUT, connection(&mut stream, handler, false, shutdown)).await;
+    let (turn, seen) = (Turn::default(), Seen::default());
+    let mut stream = Watched::new(stream, &turn);
+    let serving = Serving { handler: handler.clone(), served: place.served, turn: &turn, seen: &seen };
+    let serving = connection(&mut stream, serving, shutdown);
+    let (ended, linger) = match place.served {
+        true => (serving.await, LINGER),
+        // A client that asks for nothing in this time is told nothing.
+        false => (timeout(REFUSAL_TIMEOUT, serving).await.unwrap_or(Ok(())), REFUSAL_TIMEOUT),
+    };
+    let unread = match stream.take_kept_back() {
+        Some(status) => Some(Problem::of_head(status)),
+        // What is only idle is closed without a word: an answer that was not asked for would be taken for that to the next
+        // request.
+        None if ended.is_err_and(|error| error.is_timeout()) && stream.has_begun() => Some(too_slow()),
+        None => None,
+    };
+    if let Some(problem) = &unread {
+        let answer = handler.refuse_head(problem.clone()).bytes();
+        let _ = timeout(REFUSAL_TIMEOUT, stream.write_all(&answer)).await;
     }
+    if unread.is_some() || seen.refused.load(Ordering::Relaxed) {
+        let _ = timeout(REFUSAL_TIMEOUT, stream.shutdown()).await;
+        if let Some(_leave) = place.linger().filter(|_| !stream.has_ended()) {
+            discard(&mut stream, linger).await;
+        }
+    }
+}
+
+/// What was seen of a connection's requests.
+#[derive(Debug, Default)]
+struct Seen {
+    /// There was one.
+    asked: AtomicBool,
+    /// The last one had a body, and was refused: perhaps before all of it was read.
+    refused: AtomicBool,
+}
+
+/// How a connection is served.
+struct Serving<'c, H> {
+    handler: Arc<H>,
+    served: bool,
+    turn: &'c Turn,
+    seen: &'c Seen,
 }
 
 async fn connection<H: Handler>(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin + Send),
-    handler: Arc<H>,
-    served: bool,
+    serving: Serving<'_, H>,
     shutdown: CancellationToken,
 ) -> hyper::Result<()> {
-    let asked = AtomicBool::new(false);
-    let service = service_fn(|request| {
-        asked.store(true, Ordering::Relaxed);
+    let Serving { handler, served, turn, seen } = serving;
+    let service = service_fn(|request: Request<Incoming>| {
+        turn.asked();
+        seen.asked.store(true, Ordering::Relaxed);
         let handler = handler.clone();
         async move {
+            let has_body = !request.body().is_end_stream();
             let answer = if served { handler.handle(request).await } else { handler.refuse(&request) };
+            seen.refused.store(has_body && answer.status().as_u16() >= 400, Ordering::Relaxed);
+            turn.answered();
             Ok::<_, Infallible>(answer)
         }
     });
@@ -152,7 +202,7 @@ async fn connection<H: Handler>(
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.cancelled() => {
-            if !asked.load(Ordering::Relaxed)
+            if !seen.asked.load(Ordering::Relaxed)
                 && let Ok(ended) = timeout(FIRST_REQUEST, connection.as_mut()).await
             {
                 return ended;
@@ -164,16 +214,23 @@ async fn connection<H: Handler>(
     ended.inspect_err(|error| debug!(%error, "a connection broke off"))
 }
 
-/// Tells that a head did not arrive in time. What is only idle is closed without a word: an answer that nobody asked for
-/// would be taken for that to the next request.
-async fn too_slow(stream: &mut (impl AsyncWrite + Unpin)) {
+/// A head did not arrive in time.
+fn too_slow() -> Problem {
     let detail = format!("the head of the request did not arrive within {HEAD_TIMEOUT:?}");
-    let answer = Problem::new(StatusCode::REQUEST_TIMEOUT, Code::TooSlow, detail).closing().bytes();
-    let _ = timeout(REFUSAL_TIMEOUT, async {
-        stream.write_all(&answer).await?;
-        stream.shutdown().await
-    })
-    .await;
+    Problem::new(StatusCode::REQUEST_TIMEOUT, Code::TooSlow, detail).closing()
+}
+
+/// Reads on until the client closes, for `longest` at the most.
+async fn discard(stream: &mut (impl AsyncRead + Unpin), longest: Duration) {
+    let deadline = Instant::now() + longest;
+    let (mut part, mut left) = (vec![0; 16 * 1024], LINGER_BYTES);
+    while left > 0 {
+        let idle = deadline.min(Instant::now() + LINGER_IDLE);
+        match timeout_at(idle, stream.read(&mut part)).await {
+            Ok(Ok(read @ 1..)) => left = left.saturating_sub(read),
+            _ => return,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -240,5 +297,64 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(20)).await;
             taken += ours.read(&mut part).await.unwrap();
         }
+    }
+
+    /// Refuses without a look at the body.
+    struct Refusing;
+
+    impl Handler for Refusing {
+        async fn handle(&self, _: Request<Incoming>) -> Answer {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, "").closing().answer()
+        }
+    }
+
+    /// Sends a request that is refused, and then pieces of its body, each so long after the one before. Returns how many were
+    /// taken, and after what time the connection ended.
+    async fn refused(pieces: usize, size: usize, pause: Duration) -> (usize, Duration, String) {
+        let (ours, theirs) = duplex(64 * 1_024);
+        let room = Room::new(1);
+        let place = room.enter().unwrap();
+        let served = tokio::spawn(placed(theirs, Arc::new(Refusing), place, CancellationToken::new()));
+        let (mut reading, mut writing) = tokio::io::split(ours);
+        let head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n";
+        writing.write_all(head).await.unwrap();
+        let mut answer = String::new();
+        reading.read_to_string(&mut answer).await.unwrap();
+        let started = Instant::now();
+        let (mut taken, piece) = (0, vec![b'x'; size]);
+        while taken < pieces && writing.write_all(&piece).await.is_ok() {
+            taken += 1;
+            tokio::time::sleep(pause).await;
+        }
+        served.await.unwrap();
+        (taken, started.elapsed(), answer)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_refusal_the_rest_is_read_within_bounds() {
+        const MIB: usize = 1 << 20;
+        const PROMPT: Duration = Duration::ZERO;
+        let tenth = LINGER / 30;
+        for (name, pieces, size, pause, most, ends) in [
+            ("a body that is soon over", 5, MIB, PROMPT, 5, LINGER_IDLE),
+            ("nothing", 0, 0, PROMPT, 0, LINGER_IDLE),
+            ("drops", 1_000, 1, tenth, 31, LINGER),
+            ("a flood", 1_000, MIB, PROMPT, 65, PROMPT),
+        ] {
+            let (taken, elapsed, answer) = refused(pieces, size, pause).await;
+            assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+            assert!(taken <= most && taken + 2 >= most.min(pieces), "{name}: {taken} pieces were taken");
+            assert!(elapsed.abs_diff(ends) <= 2 * tenth, "{name}: {elapsed:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_linger_at_once() {
+        let room = Room::new(8);
+        let places: Vec<_> = (0..8).map(|_| room.enter().unwrap()).collect();
+        let lingering: Vec<_> = places.iter().filter_map(Place::linger).collect();
+        assert_eq!(lingering.len(), 2);
+        drop(lingering);
+        assert!(places[7].linger().is_some());
     }
 }

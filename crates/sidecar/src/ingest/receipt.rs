@@ -1,5 +1,6 @@
 //! The answer to an accepted event, in JSON.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use aquarium_delivery::{DeliveryId, EventId, Outcome};
@@ -7,17 +8,17 @@ use aquarium_queue::{Receipt, ReceiptEntry, Report, Settled};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-/// The body of a 202: for one event, or for each of a batch. With outcomes, if `reports` were waited for.
+/// The body of a 202: for one event, or for each of a batch. With outcomes, if `results` were waited for.
 #[derive(Debug)]
 pub(super) struct Body<'a> {
     pub(super) receipts: &'a [Receipt],
-    pub(super) reports: Option<&'a [Report]>,
+    pub(super) results: Option<&'a HashMap<DeliveryId, FirstAttempt>>,
     pub(super) batch: bool,
 }
 
 impl Serialize for Body<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let event = |receipt| Event { receipt, reports: self.reports };
+        let event = |receipt| Event { receipt, results: self.results };
         match self.receipts {
             [receipt] if !self.batch => event(receipt).serialize(serializer),
             receipts => {
@@ -31,16 +32,16 @@ impl Serialize for Body<'_> {
 
 struct Event<'a> {
     receipt: &'a Receipt,
-    reports: Option<&'a [Report]>,
+    results: Option<&'a HashMap<DeliveryId, FirstAttempt>>,
 }
 
 impl Serialize for Event<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { receipt, reports } = *self;
+        let Self { receipt, results } = *self;
         let entries = |skipped| receipt.deliveries.iter().filter(move |entry| entry.skipped == skipped);
         let queued = || {
             entries(false).map(|entry| {
-                let outcome = reports.map(|reports| FirstAttempt::of(entry.id, reports));
+                let outcome = results.map(|results| results.get(&entry.id).unwrap_or(&PENDING));
                 Delivery::new(entry, outcome)
             })
         };
@@ -60,18 +61,18 @@ struct Delivery<'a> {
     id: Printed<DeliveryId>,
     webhook: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<FirstAttempt>,
+    outcome: Option<&'a FirstAttempt>,
 }
 
 impl<'a> Delivery<'a> {
-    fn new(entry: &'a ReceiptEntry, outcome: Option<FirstAttempt>) -> Self {
+    fn new(entry: &'a ReceiptEntry, outcome: Option<&'a FirstAttempt>) -> Self {
         Self { id: Printed(entry.id), webhook: entry.webhook.as_str(), outcome }
     }
 }
 
 /// What the first attempt came to.
-#[derive(Serialize)]
-struct FirstAttempt {
+#[derive(Debug, Serialize)]
+pub(super) struct FirstAttempt {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
@@ -81,11 +82,12 @@ struct FirstAttempt {
     duration_ms: Option<u128>,
 }
 
+/// There is no result yet.
+static PENDING: FirstAttempt =
+    FirstAttempt { state: "pending", status: None, error: None, duration_ms: None };
+
 impl FirstAttempt {
-    fn of(delivery: DeliveryId, reports: &[Report]) -> Self {
-        let Some(report) = reports.iter().find(|report| report.delivery == delivery) else {
-            return Self { state: "pending", status: None, error: None, duration_ms: None };
-        };
+    pub(super) fn of(report: &Report) -> Self {
         let (status, error) = match &report.outcome {
             Outcome::Answered { status, .. } => (Some(*status), None),
             Outcome::Failed(failure) => (None, Some(failure.to_string())),

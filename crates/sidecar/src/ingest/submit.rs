@@ -1,5 +1,6 @@
 //! From the bytes of a request to a submission, and from the queue's answer to ours.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aquarium_config::{Config, Organization};
@@ -10,17 +11,23 @@ use aquarium_queue::{
     Accepted, Error, Idempotency, NewEvent, Queue, Receipt, ReceiptEntry, Report, Submission, Target,
 };
 use bytes::Bytes;
+use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::receipt;
+use super::bodies::Held;
+use super::receipt::{self, FirstAttempt};
+use super::waiting::Wait;
 use crate::http::{Answer, Code, Problem, json};
 use crate::telemetry::{Accepting, Metrics};
 
 /// The most events of a batch.
 const MAX_BATCH_EVENTS: usize = 1_000;
+/// The most deliveries that the events of a batch may lead to: 34 KB of events for 1,000 webhooks would be a million, and an
+/// answer of 71 MB. A single event may have as many as there are webhooks.
+const MAX_BATCH_DELIVERIES: usize = 10_000;
 
 /// What a submission is made with.
 pub(super) struct Draft<'a> {
@@ -49,7 +56,7 @@ impl Draft<'_> {
     pub(super) fn batch(&self, body: &Bytes, key: Option<String>) -> Result<Drafted, Problem> {
         let now = self.clock.now();
         let limit = usize::try_from(self.config.ingest.max_event_size).unwrap_or(usize::MAX);
-        let mut events = Vec::new();
+        let (mut events, mut deliveries) = (Vec::new(), 0);
         for (number, line) in (1..).zip(body.split(|byte| *byte == b'\n')) {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line.trim_ascii().is_empty() {
@@ -69,7 +76,16 @@ impl Draft<'_> {
             }
             // A copy of its own: an event that waits must not keep the whole batch in memory.
             let event = self.event(Bytes::copy_from_slice(line), now);
-            events.push(event.map_err(|refusal| refused(refusal).in_line(number))?);
+            let event = event.map_err(|refusal| refused(refusal).in_line(number))?;
+            deliveries += event.targets.len();
+            if deliveries > MAX_BATCH_DELIVERIES && !events.is_empty() {
+                let detail = format!(
+                    "the events up to this one have {deliveries} deliveries, a batch has at most {MAX_BATCH_DELIVERIES}"
+                );
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooManyDeliveries, detail)
+                    .in_line(number));
+            }
+            events.push(event);
         }
         if events.is_empty() {
             return Err(Problem::new(
@@ -142,28 +158,54 @@ fn receipt_of(event: &NewEvent) -> Receipt {
     Receipt { event: event.id, deliveries: event.targets.iter().map(entry).collect() }
 }
 
+/// What a request with `?wait=` gets.
+pub(super) enum Waiting {
+    /// The results that are there by then.
+    Until(Instant, Wait),
+    /// An answer at once: as many wait as may.
+    NoRoom,
+}
+
 impl Drafted {
+    /// The deliveries that are stored, with those that are skipped.
+    pub(super) fn recorded(&self) -> usize {
+        self.submission.events.iter().map(|event| event.targets.len()).sum()
+    }
+
+    /// The deliveries that will be attempted.
+    pub(super) fn deliveries(&self) -> usize {
+        let queued = |event: &NewEvent| event.targets.iter().filter(|target| !target.skipped).count();
+        self.submission.events.iter().map(queued).sum()
+    }
+
+    /// Has the queue accept it, gives `held` back, and only then waits for results.
     pub(super) async fn accept(
         mut self,
         queue: &impl Queue,
-        wait: Option<Duration>,
+        held: Held,
+        waiting: Option<Waiting>,
         metrics: &Metrics,
         accepting: &mut Accepting,
     ) -> Result<Answer, Problem> {
-        let deadline = wait.map(|wait| Instant::now() + wait);
-        let reports = deadline.map(|_| self.watch());
+        let reports = matches!(waiting, Some(Waiting::Until(..))).then(|| self.watch());
         let organization = self.submission.organization.clone();
-        match queue.accept(self.submission).await.map_err(unavailable)? {
+        match store(queue, self.submission, held).await.map_err(unavailable)? {
             Accepted::Stored => {
                 metrics.accepted(&organization, &self.receipts);
                 accepting.stored(&self.receipts);
-                let reports = match (reports, deadline) {
-                    (Some((reports, expected)), Some(deadline)) => {
+                let no_room = matches!(waiting, Some(Waiting::NoRoom));
+                let results = match (reports, waiting) {
+                    (Some((reports, expected)), Some(Waiting::Until(deadline, _wait))) => {
                         Some(collect(reports, expected, deadline).await)
                     }
-                    _ => None,
+                    (_, waiting) => waiting.map(|_| HashMap::new()),
                 };
-                Ok(accepted(&self.receipts, reports.as_deref(), self.batch))
+                let mut answer = accepted(&self.receipts, results.as_ref(), self.batch);
+                if no_room {
+                    // Those who would wait keep no connection beyond their share either.
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok(answer)
             }
             Accepted::Repeated(receipts) => {
                 let mut answer = accepted(&receipts, None, self.batch);
@@ -175,8 +217,7 @@ impl Drafted {
 
     /// Asks for a report of each delivery's first attempt.
     fn watch(&mut self) -> (mpsc::Receiver<Report>, usize) {
-        let queued = |event: &NewEvent| event.targets.iter().filter(|target| !target.skipped).count();
-        let expected = self.submission.events.iter().map(queued).sum::<usize>();
+        let expected = self.deliveries();
         let (watcher, reports) = mpsc::channel(expected.max(1));
         for event in &mut self.submission.events {
             event.watcher = Some(watcher.clone());
@@ -185,20 +226,34 @@ impl Drafted {
     }
 }
 
-fn accepted(receipts: &[Receipt], reports: Option<&[Report]>, batch: bool) -> Answer {
-    json(StatusCode::ACCEPTED, &receipt::Body { receipts, reports, batch })
+/// Has the queue store a submission, and gives back what is reserved for it when it no longer waits for the queue.
+async fn store(queue: &impl Queue, submission: Submission, held: Held) -> Result<Accepted, Error> {
+    if !held.is_reserved() {
+        return queue.accept(submission).await;
+    }
+    let queue = queue.clone();
+    // It ends when the queue answers, or is closed.
+    let accepting = async move { queue.accept(submission).await };
+    held.until_end_of(accepting).await.unwrap_or(Err(Error::Closed))
 }
 
-async fn collect(mut reports: mpsc::Receiver<Report>, expected: usize, deadline: Instant) -> Vec<Report> {
-    let mut collected = Vec::with_capacity(expected);
-    while collected.len() < expected {
+type Results = HashMap<DeliveryId, FirstAttempt>;
+
+fn accepted(receipts: &[Receipt], results: Option<&Results>, batch: bool) -> Answer {
+    json(StatusCode::ACCEPTED, &receipt::Body { receipts, results, batch })
+}
+
+/// The results that come until the deadline. Nothing is kept of an endpoint's answer.
+async fn collect(mut reports: mpsc::Receiver<Report>, expected: usize, deadline: Instant) -> Results {
+    let mut results = HashMap::new();
+    while results.len() < expected {
         match timeout_at(deadline, reports.recv()).await {
-            Ok(Some(report)) => collected.push(report),
+            Ok(Some(report)) => results.insert(report.delivery, FirstAttempt::of(&report)),
             // What is still missing has no room in memory, or no time left.
             Ok(None) | Err(_) => break,
-        }
+        };
     }
-    collected
+    results
 }
 
 /// What is wrong with the bytes of an event.

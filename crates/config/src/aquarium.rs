@@ -58,8 +58,8 @@ impl Aquarium {
     pub(crate) fn unknown(file: &Path) -> Self {
         Self {
             shutdown_grace: Duration::from_secs(25),
-            ingest: Ingest { listen: local(7878), max_event_size: 1 << 20, token: None },
-            admin: Admin { listen: local(7879), token: None },
+            ingest: Ingest { listen: local(7878), mode: SOCKET_MODE, max_event_size: 1 << 20, token: None },
+            admin: Admin { listen: local(7879), mode: SOCKET_MODE, token: None },
             queue: Queue {
                 engine: Engine::Sqlite,
                 path: file.with_file_name("data").join("queue.db"),
@@ -108,16 +108,41 @@ fn local(port: u16) -> Listen {
 
 fn ingest(mut table: Table<'_, '_>, default: Ingest, scope: Scope<'_>) -> (Ingest, Option<Range<usize>>) {
     let (listen, token, at) = listener(&mut table, default.listen, scope);
+    let mode = socket_mode(&mut table, &listen);
     let max_event_size =
         table.read("max_event_size", default.max_event_size, |v| value::size(v, &EVENT_SIZE));
     table.finish();
-    (Ingest { listen, max_event_size, token }, at)
+    (Ingest { listen, mode, max_event_size, token }, at)
 }
 
 fn admin(mut table: Table<'_, '_>, default: Admin, scope: Scope<'_>) -> (Admin, Option<Range<usize>>) {
     let (listen, token, at) = listener(&mut table, default.listen, scope);
+    let mode = socket_mode(&mut table, &listen);
     table.finish();
-    (Admin { listen, token }, at)
+    (Admin { listen, mode, token }, at)
+}
+
+/// Who may connect to a unix socket unless `mode` says otherwise: its owner.
+const SOCKET_MODE: u32 = 0o600;
+
+/// The mode of a unix socket's file, as `chmod` takes it.
+fn socket_mode(table: &mut Table<'_, '_>, listen: &Listen) -> u32 {
+    let Some(value) = table.take("mode") else { return SOCKET_MODE };
+    const ACCEPTED: &str = "\"0600\", \"0660\", \"0666\"";
+    let Some(text) = value.text(ACCEPTED) else { return SOCKET_MODE };
+    if matches!(listen, Listen::Tcp(_)) {
+        value.report(value.warning("only a unix socket has a mode: this is not used"));
+    }
+    let digits = (3..=4).contains(&text.len()) && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    match u32::from_str_radix(text, 8) {
+        // To connect is to write; what can be read or run of a socket is nothing.
+        Ok(mode) if digits && mode & !0o666 == 0 && mode & 0o600 == 0o600 => mode,
+        _ => {
+            let message = format!("{} is not the mode of a socket", quote(text));
+            value.report(value.problem(message).accepted(ACCEPTED));
+            SOCKET_MODE
+        }
+    }
 }
 
 /// Where to listen, what to ask for, and where the former stands.

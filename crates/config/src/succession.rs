@@ -14,9 +14,11 @@ impl Config {
             self.ingest.listen.clone_from(&running.ingest.listen);
             self.ingest.token.clone_from(&running.ingest.token);
         }
+        self.ingest.mode = running.ingest.mode;
         if self.admin.listen != running.admin.listen {
             self.admin = running.admin.clone();
         }
+        self.admin.mode = running.admin.mode;
         self.queue = running.queue.clone();
         if self.egress == running.egress {
             self.egress = running.egress.clone();

@@ -58,6 +58,8 @@ impl Config {
 pub struct Ingest {
     /// Where it listens.
     pub listen: Listen,
+    /// Who may connect to a unix socket: the mode of its file.
+    pub mode: u32,
     /// The largest event that is accepted, in bytes.
     pub max_event_size: u64,
     /// What a request must present; always there if others than this machine can connect.
@@ -69,6 +71,8 @@ pub struct Ingest {
 pub struct Admin {
     /// Where it listens.
     pub listen: Listen,
+    /// Who may connect to a unix socket: the mode of its file.
+    pub mode: u32,
     /// What a request must present; always there if others than this machine can connect.
     pub token: Option<Secret>,
 }

@@ -20,6 +20,7 @@ mod history;
 mod lock;
 pub mod maintenance;
 mod phases;
+mod private;
 mod reader;
 mod schema;
 mod writer;
@@ -146,9 +147,10 @@ impl Threads {
 pub fn open(options: &Options) -> Result<(Sqlite, Commits, Threads), OpenError> {
     let path = &options.path;
     let directory = directory_of(path);
-    std::fs::create_dir_all(directory)
+    private::make_directory(directory)
         .map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
     let lock = lock::acquire(path)?;
+    private::make_file(path).map_err(|source| OpenError::Directory { path: path.clone(), source })?;
     let writing = schema::open(path)?;
     let reading = schema::open_for_reading(path)?;
 

@@ -86,7 +86,7 @@ impl Receiver {
             Some(secret) => Some(Verifier::new(Secrets::new([secret.expose()])?)),
             None => None,
         };
-        let listener = Listener::bind(&Listen::Tcp(address)).await;
+        let listener = Listener::bind(&Listen::Tcp(address), 0).await;
         let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.address()?;
         let (sender, received) = mpsc::channel(64);

@@ -199,19 +199,21 @@ async fn open_queue(
 
 /// Where events come in, and where operators ask.
 async fn listeners(config: &Config, sockets: Sockets) -> anyhow::Result<(Listener, Listener)> {
-    let ingest = bind("ingest", &config.ingest.listen, sockets.ingest).await?;
-    Ok((ingest, bind("admin", &config.admin.listen, sockets.admin).await?))
+    let ingest = bind("ingest", &config.ingest.listen, config.ingest.mode, sockets.ingest).await?;
+    let admin = bind("admin", &config.admin.listen, config.admin.mode, sockets.admin).await?;
+    Ok((ingest, admin))
 }
 
 async fn bind(
     door: &str,
     listen: &aquarium_config::Listen,
+    mode: u32,
     passed: Option<Passed>,
 ) -> anyhow::Result<Listener> {
     if let Some(passed) = passed {
         return Listener::adopt(passed).with_context(|| format!("{door}: the socket that was passed"));
     }
-    Listener::bind(listen).await.with_context(|| format!("{door}.listen: cannot listen on {listen}"))
+    Listener::bind(listen, mode).await.with_context(|| format!("{door}.listen: cannot listen on {listen}"))
 }
 
 impl Running {

@@ -1,10 +1,10 @@
 //! One process per queue.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::OpenError;
+use super::{OpenError, private};
 
 /// Holds the queue as long as it lives.
 #[derive(Debug)]
@@ -16,13 +16,7 @@ pub(super) struct Lock {
 pub(super) fn acquire(path: &Path) -> Result<Lock, OpenError> {
     let lock_path = lock_path(path);
     let unusable = |source| OpenError::Directory { path: lock_path.clone(), source };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&lock_path)
-        .map_err(unusable)?;
+    let mut file = private::options().open(&lock_path).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -1,8 +1,10 @@
 //! Sockets that connections come to: TCP, or a unix socket.
 
 use std::fmt;
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use aquarium_config::Listen;
@@ -49,7 +51,10 @@ impl fmt::Display for Address {
 
 impl Listener {
     /// Listens. A socket file that nobody listens on any more is replaced; one that is in use is not.
-    pub(crate) async fn bind(listen: &Listen) -> io::Result<Self> {
+    ///
+    /// Who may connect to a unix socket is said by `mode`, whatever the umask is. Before it listens nobody can connect, so
+    /// there is no moment in which more may.
+    pub(crate) async fn bind(listen: &Listen, mode: u32) -> io::Result<Self> {
         match listen {
             Listen::Tcp(address) => {
                 let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -69,6 +74,7 @@ impl Listener {
                 }
                 let socket = UnixSocket::new_stream()?;
                 socket.bind(path)?;
+                std::fs::set_permissions(path, Permissions::from_mode(mode))?;
                 let listener = socket.listen(BACKLOG)?;
                 Ok(Self::Unix { listener, path: path.clone(), ours: true })
             }

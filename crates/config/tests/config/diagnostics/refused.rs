@@ -7,7 +7,7 @@ const AQUARIUM: &[(&str, &str)] = &[
     (
         r#"[ingest]
 listne = "127.0.0.1:1""#,
-        r#"aquarium.toml:3:1: unknown key "listne"; did you mean "listen"? accepted: listen, token, max_event_size"#,
+        r#"aquarium.toml:3:1: unknown key "listne"; did you mean "listen"? accepted: listen, token, mode, max_event_size"#,
     ),
     (
         r#"[ingest]
@@ -170,6 +170,33 @@ allow = ["10.1.2.3/8"]"#,
         r#"[egress]
 allow = ["example.com"]"#,
         r#"aquarium.toml:3:10: "example.com" is not a network; accepted: "10.0.0.0/8", "fd00::/8", "192.168.1.7""#,
+    ),
+    (
+        r#"[ingest]
+listen = "unix:/run/ingest.sock"
+mode = "0777""#,
+        r#"aquarium.toml:4:8: "0777" is not the mode of a socket; accepted: "0600", "0660", "0666""#,
+    ),
+    (
+        r#"[admin]
+listen = "unix:/run/admin.sock"
+mode = 384"#,
+        r#"aquarium.toml:4:8: "mode" must be "0600", "0660", "0666", not an integer"#,
+    ),
+    (
+        r#"[egress]
+deny = ["10.1.2.3/8"]"#,
+        r#"aquarium.toml:3:9: "10.1.2.3/8" is another network than it looks like; did you mean "10.0.0.0/8"?"#,
+    ),
+    (
+        r#"[egress]
+deny_ports = [25, 0]"#,
+        r#"aquarium.toml:3:19: "deny_ports" is out of bounds; accepted: a port from 1 to 65535"#,
+    ),
+    (
+        r#"[egress]
+proxy_connect = "adress""#,
+        r#"aquarium.toml:3:17: "adress" is not what a proxy is asked for; did you mean "address"? accepted: "name", "address""#,
     ),
     (
         r#"[egress]

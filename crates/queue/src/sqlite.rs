@@ -11,8 +11,8 @@
 //!
 //! A further thread writes the log back to the file (`checkpoint.rs`), so that no commit has to wait for it.
 //!
-//! One process at a time: the file `<path>.lock` is locked as long as the queue is open. The kernel lets the lock go
-//! when the process ends, however it ends.
+//! One process at a time: the database, and `<path>.lock` beside it, are locked as long as the queue is open (`lock.rs`). The
+//! kernel lets the lock go when the process ends, however it ends.
 
 mod checkpoint;
 mod checksum;
@@ -87,6 +87,14 @@ pub enum OpenError {
         /// The process that holds it, ` (process 123)`, if that is known.
         holder: String,
     },
+    /// It has another name: opened by that, it would have another log.
+    #[error("{path} has {links} names (hard links), and would have a log by each of them: keep one of them", path = .path.display())]
+    HardLinked {
+        /// The database file.
+        path: PathBuf,
+        /// How many names it has.
+        links: u64,
+    },
     /// It is an SQLite database, but not a queue.
     #[error("{path} is a database, but not a queue of aquarium-sidecar", path = .path.display())]
     Foreign {
@@ -149,8 +157,8 @@ pub fn open(options: &Options) -> Result<(Sqlite, Commits, Threads), OpenError> 
     let directory = directory_of(path);
     private::make_directory(directory)
         .map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
-    let lock = lock::acquire(path)?;
-    private::make_file(path).map_err(|source| OpenError::Directory { path: path.clone(), source })?;
+    // Each thread holds it: it must not go before the last connection does.
+    let lock = Arc::new(lock::acquire(path)?);
     let writing = schema::open(path)?;
     let reading = schema::open_for_reading(path)?;
 
@@ -164,17 +172,25 @@ pub fn open(options: &Options) -> Result<(Sqlite, Commits, Threads), OpenError> 
         .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
     let writer =
         writer::Writer::new(options.clone(), command_receiver, committed, checkpoints, additions.clone());
+    let locked = lock.clone();
     let writer = spawn("queue-writer", move || {
         writer.run(writing);
-        drop(lock);
+        drop(locked);
     })
     .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
     let started = |source| OpenError::Directory { path: path.clone(), source };
     let reader_path = path.clone();
-    let reader = spawn("queue-reader", move || reader::run(&reader_path, reading, question_receiver));
+    let locked = lock.clone();
+    let reader = spawn("queue-reader", move || {
+        reader::run(&reader_path, reading, question_receiver);
+        drop(locked);
+    });
     let reader = reader.map_err(started)?;
     let history_path = path.clone();
-    let history = spawn("queue-history", move || history::run(&history_path, history_receiver));
+    let history = spawn("queue-history", move || {
+        history::run(&history_path, history_receiver);
+        drop(lock);
+    });
     let threads = Threads { writer, reader, history: history.map_err(started)? };
     let history = history::Handle { questions: history_questions, summarized: AtomicU64::new(0), additions };
     Ok((Sqlite { commands, questions, history: Arc::new(history) }, commits, threads))

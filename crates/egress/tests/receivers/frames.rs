@@ -39,7 +39,7 @@ impl Server {
         let endpoint = Endpoint::new(&self.receiver.url("/hook"), [], TIMEOUT, TIMEOUT).unwrap();
         let message = Message { body, ..message() };
         let sending = self.egress.send(&endpoint, message, pending());
-        let sent = tokio::time::timeout(TIMEOUT * 4, sending).await;
+        let sent = tokio::time::timeout(BOUND_OF_AN_ATTEMPT, sending).await;
         sent.expect("an attempt ends by its deadline, whatever the other side does").unwrap()
     }
 }

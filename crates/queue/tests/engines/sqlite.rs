@@ -104,6 +104,52 @@ async fn a_second_process_is_told_who_has_the_queue() {
     let (_queue, _commits, _threads) = open(&options).unwrap();
 }
 
+/// Each of these let a second process in: 20 pending deliveries made 40 requests.
+#[tokio::test]
+async fn a_second_process_is_refused_by_whatever_path_it_comes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("queue.db");
+    let (queue, commits, threads) = open_sqlite(directory.path());
+    let open = |path: &std::path::Path| open(&Options::new(path, u64::MAX)).map(drop).unwrap_err();
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let symlink = elsewhere.path().join("linked.db");
+    std::os::unix::fs::symlink(&path, &symlink).unwrap();
+    let through_directory = elsewhere.path().join("data");
+    std::os::unix::fs::symlink(directory.path(), &through_directory).unwrap();
+    for other in [
+        &symlink,
+        &through_directory.join("queue.db"),
+        &directory.path().join("../").join(directory.path()).join("queue.db"),
+    ] {
+        let refused = open(other);
+        assert!(matches!(refused, OpenError::InUse { .. }), "{}: {refused}", other.display());
+    }
+    std::fs::remove_file(directory.path().join("queue.db.lock")).unwrap();
+    let refused = open(&path);
+    assert!(matches!(refused, OpenError::InUse { .. }), "the file beside it was deleted: {refused}");
+
+    drop((queue, commits));
+    threads.join();
+    let hard_link = directory.path().join("other.db");
+    std::fs::hard_link(&path, &hard_link).unwrap();
+    for name in [&path, &hard_link] {
+        let refused = open(name);
+        assert!(matches!(refused, OpenError::HardLinked { links: 2, .. }), "{refused}");
+    }
+    std::fs::remove_file(hard_link).unwrap();
+
+    let precious = elsewhere.path().join("precious");
+    std::fs::write(&precious, "not a lock").unwrap();
+    std::fs::remove_file(directory.path().join("queue.db.lock")).unwrap();
+    std::os::unix::fs::symlink(&precious, directory.path().join("queue.db.lock")).unwrap();
+    let refused = open(&path);
+    assert!(refused.to_string().contains("queue.db.lock: this is no regular file"), "{refused}");
+    assert_eq!(std::fs::read_to_string(precious).unwrap(), "not a lock", "it is not written to");
+    std::fs::remove_file(directory.path().join("queue.db.lock")).unwrap();
+    let (_queue, _commits, _threads) = open_sqlite(directory.path());
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();

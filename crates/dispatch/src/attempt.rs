@@ -205,6 +205,8 @@ async fn payload<Q: Queue, S: Sender>(
         Ok(Some(payload)) => Ok((payload, Some(reserved))),
         // Without its event a delivery is damaged too.
         Ok(None) | Err(Error::DamagedEvent) => Err(Ended::Damaged),
+        // The queue logs damage, once.
+        Err(Error::Damaged(_)) => Err(Ended::Untried),
         Err(error) => {
             warn!(delivery = %delivery.id, %error, "the event cannot be read, it is tried again");
             Err(Ended::Untried)

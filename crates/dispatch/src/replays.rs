@@ -151,7 +151,10 @@ impl<Q: History> Runner<Q> {
                 Ok(false) => break,
                 Err(Error::Closed) => break,
                 Err(error) => {
-                    warn!(replay = %self.job.id, %error, "a step of a replay failed, it is made again");
+                    // The queue logs damage, once.
+                    if !matches!(error, Error::Damaged(_)) {
+                        warn!(replay = %self.job.id, %error, "a step of a replay failed, it is made again");
+                    }
                     sleep(QUEUE_RETRY).await;
                 }
             }

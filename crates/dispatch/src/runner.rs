@@ -292,7 +292,10 @@ impl<Q: Queue, S: Sender> Runner<Q, S> {
         match page {
             Ok(page) => self.lane.claimed(page, |delivery| reserve(&self.shared.bodies, delivery)),
             Err(error) => {
-                warn!(webhook = %self.lane.name(), %error, "reading deliveries failed, it is tried again");
+                // The queue logs damage, once.
+                if !matches!(error, Error::Damaged(_)) {
+                    warn!(webhook = %self.lane.name(), %error, "reading deliveries failed, it is tried again");
+                }
                 self.lane.claim_failed(now + QUEUE_RETRY);
             }
         }
@@ -416,7 +419,8 @@ async fn record<Q: Queue>(queue: Q, concluded: Vec<(Settlement, Option<(Watcher,
     let released = loop {
         match queue.settle(settlements.clone()).await {
             Ok(released) => break released,
-            Err(Error::Closed) => return Recorded { keys, released: 0 },
+            // Nothing can be recorded any more in this process.
+            Err(Error::Closed | Error::Damaged(_)) => return Recorded { keys, released: 0 },
             Err(_) => tokio::time::sleep(QUEUE_RETRY).await,
         }
     };

@@ -22,6 +22,9 @@ pub enum Error {
     /// The storage failed. It is being reopened.
     #[error("the queue is not available: {0}")]
     Unavailable(Arc<str>),
+    /// The file is damaged. That does not pass: it needs an operator, and a restart.
+    #[error("the queue's file is damaged: {0}")]
+    Damaged(Arc<str>),
     /// The queue has been closed.
     #[error("the queue is closed")]
     Closed,

@@ -40,7 +40,7 @@ pub use model::{
     Target, Watcher,
 };
 
-pub use observe::{Observe, Unobserved};
+pub use observe::{Observe, OutageReason, Unobserved};
 
 /// The pending deliveries of each commit, in the order of the commits.
 pub type Commits = mpsc::Receiver<Vec<Delivery>>;

@@ -11,8 +11,30 @@ pub trait Observe: Debug + Send + Sync + 'static {
     /// That many requests were made durable by one commit, which took so long. The queue has this size in bytes now.
     fn committed(&self, requests: usize, took: Duration, size: u64);
 
-    /// Whether writing works: told when that changes.
-    fn writable(&self, writable: bool);
+    /// Why nothing is accepted, or that events are accepted again: told when that changes.
+    fn outage(&self, reason: Option<OutageReason>);
+}
+
+/// Why nothing is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutageReason {
+    /// Writing failed. The file is opened anew until that works.
+    Failing,
+    /// The file is damaged. That lasts until the process is restarted with another one.
+    Damaged,
+}
+
+impl OutageReason {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Failing, Self::Damaged];
+
+    /// As it is written in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failing => "failing",
+            Self::Damaged => "damaged",
+        }
+    }
 }
 
 /// Hears of nothing.
@@ -24,5 +46,5 @@ impl Observe for Unobserved {
 
     fn committed(&self, _: usize, _: Duration, _: u64) {}
 
-    fn writable(&self, _: bool) {}
+    fn outage(&self, _: Option<OutageReason>) {}
 }

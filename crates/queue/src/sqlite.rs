@@ -16,12 +16,15 @@
 
 mod checkpoint;
 mod checksum;
+mod damage;
 mod history;
 mod lock;
+mod log;
 pub mod maintenance;
 mod phases;
 mod private;
 mod reader;
+pub mod recover;
 mod schema;
 mod writer;
 
@@ -39,6 +42,7 @@ use crate::{
     Accepted, Backlog, Claim, Commits, Error, Key, Observe, Page, Payload, Purged, Queue, Record, Settlement,
     Submission, Unobserved,
 };
+use damage::{Damage, is_damage};
 use reader::Question;
 use writer::Command;
 
@@ -111,6 +115,14 @@ pub enum OpenError {
         /// The newest known version.
         known: u32,
     },
+    /// It is damaged, or no database at all.
+    #[error("{path} is damaged, or was never a queue: {source}; keep a copy of it and its log, and save what can be read with `aquarium-sidecar queue recover --file {path} NEW`", path = .path.display())]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: rusqlite::Error,
+    },
     /// SQLite could not open, read or migrate it.
     #[error("cannot open {path}: {source}", path = .path.display())]
     Sqlite {
@@ -121,12 +133,20 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    fn of(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        if is_damage(&source) { Self::Damaged { path, source } } else { Self::Sqlite { path, source } }
+    }
+}
+
 /// The handle of an open queue.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     commands: mpsc::Sender<Command>,
     questions: mpsc::Sender<Question>,
     history: Arc<history::Handle>,
+    damage: Damage,
 }
 
 /// The threads behind a queue. They end when the last handle is dropped.
@@ -159,6 +179,7 @@ pub fn open(options: &Options) -> Result<(Sqlite, Commits, Threads), OpenError> 
         .map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
     // Each thread holds it: it must not go before the last connection does.
     let lock = Arc::new(lock::acquire(path)?);
+    log::check(path)?;
     let writing = schema::open(path)?;
     let reading = schema::open_for_reading(path)?;
 
@@ -168,10 +189,17 @@ pub fn open(options: &Options) -> Result<(Sqlite, Commits, Threads), OpenError> 
     let (committed, commits) = mpsc::channel(COMMITS);
     let additions = Arc::new(AtomicU64::new(0));
     writer::check(&writing, options)?;
-    let checkpoints = checkpoint::Checkpoints::start(path)
+    let damage = Damage::none(path.clone(), options.observer.clone());
+    let checkpoints = checkpoint::Checkpoints::start(path, damage.clone())
         .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
-    let writer =
-        writer::Writer::new(options.clone(), command_receiver, committed, checkpoints, additions.clone());
+    let writer = writer::Writer::new(
+        options.clone(),
+        command_receiver,
+        committed,
+        checkpoints,
+        additions.clone(),
+        damage.clone(),
+    );
     let locked = lock.clone();
     let writer = spawn("queue-writer", move || {
         writer.run(writing);
@@ -180,20 +208,20 @@ pub fn open(options: &Options) -> Result<(Sqlite, Commits, Threads), OpenError> 
     .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
     let started = |source| OpenError::Directory { path: path.clone(), source };
     let reader_path = path.clone();
-    let locked = lock.clone();
+    let (locked, reader_damage) = (lock.clone(), damage.clone());
     let reader = spawn("queue-reader", move || {
-        reader::run(&reader_path, reading, question_receiver);
+        reader::run(&reader_path, reading, question_receiver, &reader_damage);
         drop(locked);
     });
     let reader = reader.map_err(started)?;
-    let history_path = path.clone();
+    let (history_path, history_damage) = (path.clone(), damage.clone());
     let history = spawn("queue-history", move || {
-        history::run(&history_path, history_receiver);
+        history::run(&history_path, history_receiver, &history_damage);
         drop(lock);
     });
     let threads = Threads { writer, reader, history: history.map_err(started)? };
     let history = history::Handle { questions: history_questions, summarized: AtomicU64::new(0), additions };
-    Ok((Sqlite { commands, questions, history: Arc::new(history) }, commits, threads))
+    Ok((Sqlite { commands, questions, history: Arc::new(history), damage }, commits, threads))
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -207,13 +235,19 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<thread:
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 impl Sqlite {
+    fn is_intact(&self) -> Result<(), Error> {
+        self.damage.found().map_or(Ok(()), Err)
+    }
+
     async fn command<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        self.is_intact()?;
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
     }
 
     async fn question<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, Error> {
+        self.is_intact()?;
         let (reply, answer) = oneshot::channel();
         self.questions.send(question(reply)).await.map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?

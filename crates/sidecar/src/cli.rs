@@ -208,6 +208,17 @@ pub(crate) enum Queue {
         #[arg(long)]
         pending: bool,
     },
+    /// Save what can be read of a damaged queue into a new file, while no sidecar runs
+    ///
+    /// The damaged file stays as it is. What could not be saved is counted on stderr; deliveries that are lost are printed as JSON,
+    /// an object each line.
+    Recover {
+        #[command(flatten)]
+        at: At,
+        /// The new file, which must not exist
+        #[arg(value_name = "NEW")]
+        new: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

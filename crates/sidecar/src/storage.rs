@@ -1,11 +1,13 @@
 //! `queue`: looking after the file that the queue is.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use aquarium_config::{Fs, load};
-use aquarium_queue::sqlite::maintenance::{Closed, Exported, Stats, export, stats};
+use aquarium_dispatch::Chance;
+use aquarium_queue::sqlite::maintenance::{Closed, Exported, Exports, Stats, export, stats};
+use aquarium_queue::sqlite::recover::{Lost, Recovered, Recovery, recover};
 use bytesize::ByteSize;
 use serde_json::{Value, json};
 
@@ -42,10 +44,31 @@ pub(crate) fn main(command: cli::Queue) -> anyhow::Result<ExitCode> {
         cli::Queue::Export { at, pending } => {
             let Some(path) = path(at)? else { return Ok(ExitCode::from(cli::BAD_CONFIG)) };
             let mut out = Data::stdout();
-            let number =
+            let Exports { events, damaged, unreadable } =
                 export(&path, pending, |event| out.write(format!("{}\n", as_json(&event)).as_bytes()))?;
             out.flush()?;
-            writeln!(anstream::stderr(), "{number} events")?;
+            let mut err = anstream::stderr();
+            writeln!(err, "{events} events")?;
+            if damaged > 0 {
+                writeln!(err, "{damaged} of them damaged: the payload may not be what was posted")?;
+            }
+            if unreadable > 0 {
+                anyhow::bail!(
+                    "{unreadable} events, or ranges of events, could not be read; see `queue recover`"
+                );
+            }
+        }
+        cli::Queue::Recover { at, new } => {
+            let Some(path) = path(at)? else { return Ok(ExitCode::from(cli::BAD_CONFIG)) };
+            let (mut out, chance) = (Data::stdout(), Chance::system());
+            let recovered = recover(Recovery {
+                from: &path,
+                to: &new,
+                random: &mut || chance.bytes(),
+                lost: &mut |lost| out.write(format!("{}\n", lost_as_json(&lost)).as_bytes()),
+            })?;
+            out.flush()?;
+            tell(&recovered, &path, &new)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -91,6 +114,41 @@ fn print(stats: &Stats, json: bool) -> io::Result<()> {
     writeln!(out, "exhausted  {exhausted}")?;
     writeln!(out, "skipped    {skipped}")?;
     writeln!(out, "suspended  {suspended} webhooks")
+}
+
+/// Says what was saved, and what to do with it.
+fn tell(recovered: &Recovered, from: &Path, to: &Path) -> io::Result<()> {
+    let Recovered { events, deliveries, pending, rebuilt, lost, wrong, unreadable } = recovered;
+    let mut err = anstream::stderr();
+    writeln!(
+        err,
+        "saved in {}: {events} events, {deliveries} deliveries, of which {pending} are pending",
+        to.display()
+    )?;
+    if *rebuilt > 0 {
+        writeln!(
+            err,
+            "{rebuilt} pending deliveries were made anew from the index: with new identifiers and no attempts, in no order"
+        )?;
+    }
+    for (table, ranges) in unreadable {
+        writeln!(err, "{table}: {ranges} rows, or ranges of rows, could not be read")?;
+    }
+    if *lost > 0 {
+        writeln!(err, "{lost} deliveries were lost with their event or webhook: they are listed on stdout")?;
+    }
+    for line in wrong {
+        writeln!(err, "in the new file: {line}")?;
+    }
+    writeln!(
+        err,
+        "{} is as it was. To go on: move it and its -wal away, move the new file to its place, and start",
+        from.display()
+    )
+}
+
+fn lost_as_json(lost: &Lost) -> Value {
+    json!({ "delivery": lost.id.map(|id| id.to_string()), "webhook": lost.webhook, "pending": lost.pending })
 }
 
 /// The payload is text, so that it stays as it was posted, byte for byte.

@@ -167,7 +167,7 @@ fn what_is_damaged_is_given_up_and_says_nothing_of_the_endpoint() {
     assert_eq!((delivery, attempt, ordered), (Key(1), None, true), "others may wait for it");
     assert_eq!(state, Settled::Exhausted(Exhaustion::Damaged));
     assert!(matches!(concluded.notices[..], [Notice::Exhausted(_, Exhaustion::Damaged, None)]));
-    assert!(lane.damaged(Key(1), NOW).is_none(), "that is told once");
+    assert!(lane.damaged(Key(1), NOW).is_none(), "it is given up once");
 
     assert_eq!(send(&mut lane, NOW), Key(2), "the breaker is closed, and there is room");
     attempted(&mut lane, Key(2), refused(), NOW);

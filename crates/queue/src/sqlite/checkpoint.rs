@@ -16,7 +16,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tracing::warn;
 
-use super::{schema, spawn};
+use super::damage::Damage;
+use super::{OpenError, schema, spawn};
 
 /// Pages of a log that is left alone.
 const PAGES: u32 = 2_000;
@@ -68,12 +69,12 @@ struct Progress {
 
 impl Checkpoints {
     /// Starts the thread.
-    pub(super) fn start(path: &Path) -> io::Result<Self> {
+    pub(super) fn start(path: &Path, damage: Damage) -> io::Result<Self> {
         let (wake, woken) = sync_channel(1);
         let (progress, path) = (Arc::new(Progress::default()), path.to_owned());
         let thread = spawn("queue-log", {
             let progress = progress.clone();
-            move || write_back(&path, &woken, &progress)
+            move || write_back(&path, &woken, &progress, &damage)
         })?;
         Ok(Self { wake, thread, progress, pages: Arc::default() })
     }
@@ -123,18 +124,19 @@ impl Checkpoints {
 }
 
 /// Writes back what is there whenever it is woken. A connection that failed is replaced at the next time.
-fn write_back(path: &Path, woken: &Receiver<()>, progress: &Progress) {
+fn write_back(path: &Path, woken: &Receiver<()>, progress: &Progress, damage: &Damage) {
     let mut connection = None;
     while woken.recv().is_ok() {
         let usable = connection.take().map_or_else(|| schema::open_beside(path), Ok);
-        let passed = usable.map_err(|error| error.to_string()).and_then(|usable| {
-            let written = checkpoint(&usable).map_err(|error| error.to_string())?;
+        let passed = usable.and_then(|usable| {
+            let written = checkpoint(&usable).map_err(|source| OpenError::of(path, source))?;
             connection = Some(usable);
             Ok(written)
         });
         match passed {
             Ok(written) => progress.written.store(written, Ordering::Relaxed),
-            Err(error) => warn!(error, "queue: the log could not be written back, it is tried again"),
+            Err(error) if damage.judge_opening(&error).is_some() => {}
+            Err(error) => warn!(%error, "queue: the log could not be written back, it is tried again"),
         }
         progress.passing.store(false, Ordering::Release);
     }

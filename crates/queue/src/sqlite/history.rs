@@ -21,9 +21,10 @@ use rusqlite::{Connection, Row};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
+use super::damage::Damage;
 use super::schema::unsigned;
 use super::writer::{Command, NewJob};
-use super::{Sqlite, schema};
+use super::{OpenError, Sqlite, schema};
 use crate::history::{
     Count, DeliverySummary, EventSummary, Filter, History, Job, JobFilter, Listed, Missed, Replay, Replayed,
     Select, WebhookStats,
@@ -48,10 +49,14 @@ impl fmt::Debug for Question {
 
 /// Answers until every handle has been dropped. The connection is made when the first question comes, and anew after one
 /// that failed.
-pub(super) fn run(path: &Path, mut questions: mpsc::Receiver<Question>) {
+pub(super) fn run(path: &Path, mut questions: mpsc::Receiver<Question>, damage: &Damage) {
     let mut connection = None;
     while let Some(Question(question)) = questions.blocking_recv() {
-        let usable = connection.take().map_or_else(|| open(path), Ok);
+        let usable = match (damage.found(), connection.take()) {
+            (Some(damaged), _) => Err(damaged),
+            (None, Some(usable)) => Ok(usable),
+            (None, None) => open(path, damage),
+        };
         connection = match usable {
             Ok(usable) => question(Ok(&usable)).then_some(usable),
             Err(error) => {
@@ -62,10 +67,14 @@ pub(super) fn run(path: &Path, mut questions: mpsc::Receiver<Question>) {
     }
 }
 
-fn open(path: &Path) -> Result<Connection, Error> {
-    let unavailable = |error: &dyn fmt::Display| Error::Unavailable(error.to_string().into());
-    let connection = schema::open_for_reading(path).map_err(|error| unavailable(&error))?;
-    connection.pragma_update(None, "cache_size", -CACHE).map_err(|error| unavailable(&error))?;
+fn open(path: &Path, damage: &Damage) -> Result<Connection, Error> {
+    let unavailable = |error: OpenError| {
+        let damaged = damage.judge_opening(&error);
+        damaged.unwrap_or_else(|| Error::Unavailable(error.to_string().into()))
+    };
+    let connection = schema::open_for_reading(path).map_err(unavailable)?;
+    let small = connection.pragma_update(None, "cache_size", -CACHE);
+    small.map_err(|source| unavailable(OpenError::of(path, source)))?;
     Ok(connection)
 }
 
@@ -75,6 +84,8 @@ impl Sqlite {
         &self,
         look: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
+        self.is_intact()?;
+        let damage = self.damage.clone();
         let (reply, answer) = oneshot::channel();
         let question = move |connection: Result<&Connection, Error>| {
             let looked = connection.map(|connection| {
@@ -85,8 +96,10 @@ impl Sqlite {
             });
             let result = looked.and_then(|found: rusqlite::Result<T>| {
                 found.map_err(|error| {
-                    error!(%error, "queue: reading history failed");
-                    Error::Unavailable(error.to_string().into())
+                    damage.judge(&error).unwrap_or_else(|| {
+                        error!(%error, "queue: reading history failed");
+                        Error::Unavailable(error.to_string().into())
+                    })
                 })
             });
             let fine = result.is_ok();

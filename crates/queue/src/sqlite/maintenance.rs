@@ -7,12 +7,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aquarium_delivery::{DeliveryId, EventId, Timestamp, WebhookName};
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::OpenError;
 use super::checksum;
 use super::lock::{self, Lock};
 use super::reader::{is_intact, is_undecodable, webhook_name};
+use super::recover::walk::{Keys, readable};
 use super::schema::{self, code, deliveries_of, timestamp, unsigned};
 use crate::PARKED;
 use crate::history::StateKind;
@@ -54,6 +55,9 @@ pub enum Error {
     /// There is no such file.
     #[error("{path} is not there", path = .0.display())]
     Missing(PathBuf),
+    /// There is something where a new file should be made.
+    #[error("{path} is there already; name a file that is not", path = .0.display())]
+    Exists(PathBuf),
     /// SQLite could not read or write it.
     #[error("the queue cannot be read: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -305,8 +309,19 @@ pub struct ExportedDelivery {
     pub attempts: u32,
 }
 
+/// What [`export`] came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exports {
+    /// Events that were given.
+    pub events: u64,
+    /// Of these, those that do not match their checksum.
+    pub damaged: u64,
+    /// Rows, and ranges of rows, that could not be read.
+    pub unreadable: u64,
+}
+
 /// Gives events to `each`, the oldest first; with `pending`, only those that are still to be delivered to somebody. It may be
-/// asked for while a sidecar runs, and shows one state of the file. Returns how many there are.
+/// asked for while a sidecar runs, and shows one state of the file. What is damaged is passed over, and counted.
 ///
 /// # Errors
 /// [`Error`].
@@ -314,17 +329,35 @@ pub fn export(
     path: &Path,
     pending: bool,
     mut each: impl FnMut(Exported) -> io::Result<()>,
-) -> Result<u64, Error> {
+) -> Result<Exports, Error> {
     let connection = reading(path)?;
     let transaction = connection.unchecked_transaction()?;
-    let mut events = connection.prepare(
-        "SELECT e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.hops, e.body, e.checksum
-         FROM events e LEFT JOIN projects p ON p.id = e.project
-         WHERE ? OR EXISTS (
-             SELECT 1 FROM deliveries d WHERE d.key >= e.key << 20 AND d.key < (e.key + 1) << 20 AND d.state = 0
-         ) ORDER BY e.key",
-    )?;
-    let mut of_event = connection.prepare(
+    let (mut keys, mut exports) = (Keys::new("events", "key"), Exports::default());
+    loop {
+        let portion = keys.portion(&connection)?;
+        if portion.is_empty() {
+            break;
+        }
+        for key in portion {
+            match readable(exported(&connection, key))? {
+                Some(Some(event)) if !pending || event.is_pending() => {
+                    exports.events += 1;
+                    exports.damaged += u64::from(event.damaged);
+                    each(event)?;
+                }
+                Some(_) => {}
+                None => exports.unreadable += 1,
+            }
+        }
+    }
+    exports.unreadable += keys.gaps();
+    // Nothing was written; and after damage a commit would fail.
+    drop(transaction);
+    Ok(exports)
+}
+
+fn exported(connection: &Connection, key: i64) -> rusqlite::Result<Option<Exported>> {
+    let mut of_event = connection.prepare_cached(
         "SELECT d.id, w.name, d.state, d.attempts FROM deliveries d JOIN webhooks w ON w.id = d.webhook
          WHERE d.key >= ? AND d.key < ? ORDER BY d.key",
     )?;
@@ -336,23 +369,29 @@ pub fn export(
             attempts: row.get(3)?,
         })
     };
-    let mut rows = events.query([!pending])?;
-    let mut number = 0;
-    while let Some(row) = rows.next()? {
-        let found = of_event.query_map(deliveries_of(unsigned(row, 0)?), delivery)?;
-        each(Exported {
-            id: EventId::from_bytes(row.get(1)?),
-            organization: row.get::<_, Option<_>>(2)?.unwrap_or_default(),
-            project: row.get::<_, Option<_>>(3)?.unwrap_or_default(),
-            kind: row.get(4)?,
-            accepted_at: timestamp(row, 5)?,
-            body: row.get(8)?,
-            damaged: !is_intact(row)?,
-            deliveries: found.collect::<Result<_, _>>()?,
-        })?;
-        number += 1;
+    connection
+        .prepare_cached(
+            "SELECT e.key, e.id, p.organization, p.name, e.kind, e.accepted_at, e.trace, e.hops, e.body, e.checksum
+             FROM events e LEFT JOIN projects p ON p.id = e.project WHERE e.key = ?",
+        )?
+        .query_row([key], |row| {
+            let deliveries = of_event.query_map(deliveries_of(unsigned(row, 0)?), delivery)?;
+            Ok(Exported {
+                id: EventId::from_bytes(row.get(1)?),
+                organization: row.get::<_, Option<_>>(2)?.unwrap_or_default(),
+                project: row.get::<_, Option<_>>(3)?.unwrap_or_default(),
+                kind: row.get(4)?,
+                accepted_at: timestamp(row, 5)?,
+                body: row.get(8)?,
+                damaged: !is_intact(row)?,
+                deliveries: deliveries.collect::<Result<_, _>>()?,
+            })
+        })
+        .optional()
+}
+
+impl Exported {
+    fn is_pending(&self) -> bool {
+        self.deliveries.iter().any(|delivery| delivery.state == StateKind::Pending)
     }
-    drop(rows);
-    transaction.commit()?;
-    Ok(number)
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use super::checksum::{self, EventRow};
+use super::damage::Damage;
 use super::schema::{self, DELIVERY_BITS, code, event_of, optional_timestamp, stored, timestamp, unsigned};
 use super::{Reply, phases};
 use crate::{
@@ -28,17 +29,24 @@ pub(super) enum Question {
 }
 
 /// Answers until every handle has been dropped. A connection that failed is replaced before the next question.
-pub(super) fn run(path: &Path, connection: Connection, mut questions: mpsc::Receiver<Question>) {
+pub(super) fn run(
+    path: &Path,
+    connection: Connection,
+    mut questions: mpsc::Receiver<Question>,
+    damage: &Damage,
+) {
     let mut connection = Some(connection);
     while let Some(question) = questions.blocking_recv() {
-        let usable = match connection.take() {
-            Some(connection) => Ok(connection),
-            None => {
-                schema::open_for_reading(path).map_err(|error| Error::Unavailable(error.to_string().into()))
-            }
+        let usable = match (damage.found(), connection.take()) {
+            (Some(damaged), _) => Err(damaged),
+            (None, Some(connection)) => Ok(connection),
+            (None, None) => schema::open_for_reading(path).map_err(|error| {
+                let damaged = damage.judge_opening(&error);
+                damaged.unwrap_or_else(|| Error::Unavailable(error.to_string().into()))
+            }),
         };
         connection = match usable {
-            Ok(usable) => answer(&usable, question).then_some(usable),
+            Ok(usable) => answer(&usable, question, damage).then_some(usable),
             Err(error) => {
                 refuse(question, error);
                 None
@@ -48,29 +56,31 @@ pub(super) fn run(path: &Path, connection: Connection, mut questions: mpsc::Rece
 }
 
 /// Answers one question. False if the connection failed.
-fn answer(connection: &Connection, question: Question) -> bool {
+fn answer(connection: &Connection, question: Question, damage: &Damage) -> bool {
     match question {
-        Question::Claim(input, reply) => give(reply, claim(connection, &input)),
+        Question::Claim(input, reply) => give(reply, claim(connection, &input), damage),
         Question::Payload(event, reply) => match payload(connection, event) {
             Ok(Some(Err(Damaged))) => {
-                // Whoever asked may have gone.
+                // The caller may have gone.
                 let _ = reply.send(Err(Error::DamagedEvent));
                 true
             }
-            Ok(Some(Ok(payload))) => give(reply, Ok(Some(payload))),
-            Ok(None) => give(reply, Ok(None)),
-            Err(error) => give(reply, Err(error)),
+            Ok(Some(Ok(payload))) => give(reply, Ok(Some(payload)), damage),
+            Ok(None) => give(reply, Ok(None), damage),
+            Err(error) => give(reply, Err(error), damage),
         },
-        Question::Backlog(reply) => give(reply, backlog(connection)),
-        Question::Record(delivery, reply) => give(reply, record(connection, delivery)),
+        Question::Backlog(reply) => give(reply, backlog(connection), damage),
+        Question::Record(delivery, reply) => give(reply, record(connection, delivery), damage),
     }
 }
 
-fn give<T>(reply: Reply<T>, result: rusqlite::Result<T>) -> bool {
+fn give<T>(reply: Reply<T>, result: rusqlite::Result<T>, damage: &Damage) -> bool {
     let fine = result.is_ok();
     let result = result.map_err(|error| {
-        error!(%error, "queue: reading failed");
-        Error::Unavailable(error.to_string().into())
+        damage.judge(&error).unwrap_or_else(|| {
+            error!(%error, "queue: reading failed");
+            Error::Unavailable(error.to_string().into())
+        })
     });
     // Whoever asked may have gone.
     let _ = reply.send(result);

@@ -175,32 +175,64 @@ pub(super) fn state(state: i64, due_at: Timestamp) -> rusqlite::Result<State> {
 
 /// Opens the database for writing, makes or migrates it, and makes sure that its directory entry is durable.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
-    let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let failed = |source| OpenError::of(path, source);
     let connection = Connection::open(path).map_err(failed)?;
     let version = identify(&connection, path, MIGRATIONS)?;
     configure(&connection).map_err(failed)?;
-    migrate(&connection, version, MIGRATIONS).map_err(failed)?;
+    prepare(&connection, path, version)?;
+    Ok(connection)
+}
+
+/// Migrates the database, and makes sure that its directory entry and that of its log are durable.
+fn prepare(connection: &Connection, path: &Path, version: usize) -> Result<(), OpenError> {
+    migrate(connection, version, MIGRATIONS).map_err(|source| OpenError::of(path, source))?;
     let directory = super::directory_of(path);
     File::open(directory)
         .and_then(|directory| directory.sync_all())
-        .map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
+        .map_err(|source| OpenError::Directory { path: directory.to_owned(), source })
+}
+
+/// Opens a queue anew that was open before: no file and no table is made, and what is no queue any more is damaged.
+pub(super) fn open_again(path: &Path) -> Result<Connection, OpenError> {
+    let failed = |source| OpenError::of(path, source);
+    let connection = open_plainly(path)?;
+    // Before it is configured: that would write to an empty file.
+    let version = identify(&connection, path, MIGRATIONS)?;
+    if version != MIGRATIONS.len() {
+        return Err(OpenError::Foreign { path: path.to_owned() });
+    }
+    configure(&connection).map_err(failed)?;
+    prepare(&connection, path, version)?;
     Ok(connection)
 }
 
 /// Opens a further connection, which cannot write.
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection, OpenError> {
     let connection = open_beside(path)?;
-    connection
-        .pragma_update(None, "query_only", true)
-        .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+    connection.pragma_update(None, "query_only", true).map_err(|source| OpenError::of(path, source))?;
     Ok(connection)
 }
 
+/// Opens a file as it is: it is neither configured nor migrated.
+pub(super) fn open_plainly(path: &Path) -> Result<Connection, OpenError> {
+    Connection::open_with_flags(path, BESIDE).map_err(|source| OpenError::of(path, source))
+}
+
+/// Makes sure that a file is a queue of this or of an older version, unless it is too damaged to tell.
+pub(super) fn check_identity(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    match identify(connection, path, MIGRATIONS) {
+        Ok(_) | Err(OpenError::Damaged { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// No file is made.
+const BESIDE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
 /// Opens a further connection to a queue that is open.
 pub(super) fn open_beside(path: &Path) -> Result<Connection, OpenError> {
-    let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let failed = |source| OpenError::of(path, source);
+    let connection = Connection::open_with_flags(path, BESIDE).map_err(failed)?;
     configure(&connection).map_err(failed)?;
     Ok(connection)
 }
@@ -218,7 +250,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 /// The schema version of the database, zero if it is empty. Touches nothing.
 fn identify(connection: &Connection, path: &Path, migrations: &[&str]) -> Result<usize, OpenError> {
-    let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let failed = |source| OpenError::of(path, source);
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0)).map_err(failed);
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     let tables: u32 =
@@ -277,8 +309,7 @@ mod tests {
     fn upgrade(path: &Path, migrations: &[&str]) -> Result<Connection, OpenError> {
         let connection = Connection::open(path).unwrap();
         let version = identify(&connection, path, migrations)?;
-        migrate(&connection, version, migrations)
-            .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+        migrate(&connection, version, migrations).map_err(|source| OpenError::of(path, source))?;
         Ok(connection)
     }
 
@@ -417,6 +448,21 @@ mod tests {
             .unwrap();
         drop(connection);
         assert!(matches!(open(&path).unwrap_err(), OpenError::Foreign { .. }));
+    }
+
+    #[test]
+    fn a_queue_is_opened_again_only_if_it_is_still_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("queue.db");
+        drop(open(&path).unwrap());
+        drop(open_again(&path).unwrap());
+        std::fs::write(&path, "").unwrap();
+        let refused = open_again(&path).unwrap_err();
+        assert!(matches!(refused, OpenError::Foreign { .. }), "{refused}");
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0, "nothing is made");
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(open_again(&path).unwrap_err(), OpenError::Sqlite { .. }));
+        assert!(!path.exists(), "nothing is made");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod apply;
 mod gather;
-mod order;
+pub(super) mod order;
 mod outage;
 
 use std::collections::HashSet;
@@ -18,10 +18,11 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::checkpoint::Checkpoints;
+use super::damage::Damage;
 use super::history::blocks::Block;
 use super::{OpenError, Options, Reply, schema};
 use crate::history::{self, JobFilter, Replay, Replayed};
-use crate::{Accepted, Delivery, Error, Purged, Settlement, Submission};
+use crate::{Accepted, Delivery, Error, OutageReason, Purged, Settlement, Submission};
 use apply::Tables;
 use gather::{Decision, Waiting, decide, expect, receive};
 use outage::Outage;
@@ -150,6 +151,7 @@ pub(super) struct Writer {
     /// How many urgent requests to expect: see [`expect`].
     expected: usize,
     outage: Outage,
+    damage: Damage,
 }
 
 /// Requests that were received and not served yet.
@@ -217,11 +219,23 @@ impl Writer {
         committed: mpsc::Sender<Vec<Delivery>>,
         checkpoints: Checkpoints,
         additions: Arc<AtomicU64>,
+        damage: Damage,
     ) -> Self {
         let runtime = Handle::try_current().ok();
         let waiting = Received::default();
         let (expected, outage) = (0, Outage::none());
-        Self { options, commands, committed, runtime, checkpoints, additions, waiting, expected, outage }
+        Self {
+            options,
+            commands,
+            committed,
+            runtime,
+            checkpoints,
+            additions,
+            waiting,
+            expected,
+            outage,
+            damage,
+        }
     }
 
     /// Works until every handle has been dropped, then writes the log back and closes the file.
@@ -233,8 +247,9 @@ impl Writer {
                 Err(failure) => {
                     // Nothing that it believes can be trusted any more.
                     drop(connection);
-                    self.reopen(&failure)
+                    if self.damage.judge(&failure).is_some() { None } else { self.reopen(&failure) }
                 }
+                Ok(()) if self.damage.found().is_some() => None,
                 Ok(()) => {
                     self.checkpoints.stop();
                     if let Err(error) = connection.pragma_update(None, "wal_checkpoint", "truncate") {
@@ -244,16 +259,21 @@ impl Writer {
                 }
             };
         }
+        self.refuse();
         self.checkpoints.stop();
     }
 
-    /// Serves until every handle has been dropped, or until the storage fails.
+    /// Serves until every handle has been dropped, until the storage fails, or until another thread finds it damaged.
     fn serve(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         // What a commit that failed had added may be there all the same.
         let additions = self.additions.fetch_add(1, Ordering::AcqRel) + 1;
         let mut tables = Tables::new(connection, self.options.max_size, additions)?;
         self.options.observer.opened(tables.size());
         while let Some(mut batch) = self.gather() {
+            if let Some(damaged) = self.damage.found() {
+                self.answer(batch, Some(damaged));
+                return Ok(());
+            }
             let (started, requests) = (Instant::now(), batch.len());
             match tables.commit(&mut batch) {
                 Ok(offers) => {
@@ -268,7 +288,9 @@ impl Writer {
                     self.checkpoints.after_commit(connection)?;
                 }
                 Err(error) => {
-                    self.answer(batch, Some(Error::Unavailable(error.to_string().into())));
+                    let damaged = self.damage.judge(&error);
+                    let refusal = damaged.unwrap_or_else(|| Error::Unavailable(error.to_string().into()));
+                    self.answer(batch, Some(refusal));
                     return Err(error);
                 }
             }
@@ -327,21 +349,22 @@ impl Writer {
     /// `None` if no request can come any more.
     fn reopen(&mut self, failure: &rusqlite::Error) -> Option<Connection> {
         let path = self.options.path.display().to_string();
-        self.options.observer.writable(false);
+        self.damage.tell(Some(OutageReason::Failing));
         if self.outage.failed() {
             error!(%path, error = %failure, "queue: writing failed, nothing is accepted until it works again");
         }
         let mut reason: Arc<str> = failure.to_string().into();
         let mut retry_at = Instant::now() + self.outage.interval();
-        loop {
+        while self.damage.found().is_none() {
             let now = Instant::now();
             if now >= retry_at {
                 self.outage.retried();
                 match self.open() {
                     Ok(connection) => {
-                        self.options.observer.writable(true);
+                        self.damage.tell(None);
                         return Some(connection);
                     }
+                    Err(error) if self.damage.judge_opening(&error).is_some() => return None,
                     Err(error) => {
                         let interval = self.outage.interval();
                         error!(%error, retry_after = ?interval, "queue: it could not be opened again");
@@ -363,6 +386,19 @@ impl Writer {
                 return None;
             }
         }
+        None
+    }
+
+    /// Refuses requests until no more can come, if the file is damaged.
+    fn refuse(&mut self) {
+        while let Some(damaged) = self.damage.found() {
+            let mut refused = self.waiting.take(true);
+            refused.append(&mut self.waiting.unsorted);
+            if refused.is_empty() && !receive(&mut self.commands, &mut refused, BATCH, None) {
+                return;
+            }
+            self.answer(refused, Some(damaged));
+        }
     }
 
     /// A commit succeeded.
@@ -373,7 +409,7 @@ impl Writer {
     }
 
     fn open(&self) -> Result<Connection, OpenError> {
-        let connection = schema::open(&self.options.path)?;
+        let connection = schema::open_again(&self.options.path)?;
         check(&connection, &self.options)?;
         Ok(connection)
     }
@@ -382,5 +418,5 @@ impl Writer {
 /// Makes sure that the connection can be served.
 pub(super) fn check(connection: &Connection, options: &Options) -> Result<(), OpenError> {
     let checked = Tables::new(connection, options.max_size, 0).map(drop);
-    checked.map_err(|source| OpenError::Sqlite { path: options.path.clone(), source })
+    checked.map_err(|source| OpenError::of(&options.path, source))
 }

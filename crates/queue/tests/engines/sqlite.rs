@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aquarium_queue::sqlite::{OpenError, Options, open};
-use aquarium_queue::{Error, Observe, Queue, Settled};
+use aquarium_queue::{Error, Observe, OutageReason, Queue, Settled};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -50,17 +50,17 @@ async fn a_torn_end_of_the_log_costs_at_most_what_was_not_yet_acknowledged() {
     assert_eq!(ids(&claim(&reopened, "ops", 0).await.deliveries), ids(&first));
 }
 
-/// Tells whether the queue can be written to, when that changes.
+/// Tells why nothing is accepted, when that changes.
 #[derive(Debug)]
-struct Told(mpsc::UnboundedSender<bool>);
+struct Told(mpsc::UnboundedSender<Option<OutageReason>>);
 
 impl Observe for Told {
     fn opened(&self, _: u64) {}
 
     fn committed(&self, _: usize, _: Duration, _: u64) {}
 
-    fn writable(&self, writable: bool) {
-        self.0.send(writable).unwrap();
+    fn outage(&self, reason: Option<OutageReason>) {
+        self.0.send(reason).unwrap();
     }
 }
 
@@ -81,11 +81,11 @@ async fn a_queue_that_cannot_be_written_to_says_so_at_once_and_recovers_by_itsel
     for refused in [one, two] {
         assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
     }
-    assert_eq!(told.recv().await, Some(false));
+    assert_eq!(told.recv().await, Some(Some(OutageReason::Failing)));
     other.execute_batch("ROLLBACK").unwrap();
     // Nobody asks for anything meanwhile.
     let again = tokio::time::timeout(Duration::from_secs(30), told.recv()).await.unwrap();
-    assert_eq!(again, Some(true));
+    assert_eq!(again, Some(None));
     let second = accept(&queue, &mut commits, vec![event(4, 0, &["ops"])]).await;
     let stored = claim(&queue, "ops", 0).await.deliveries;
     assert_eq!(ids(&stored), ids(&[first, second].concat()), "what was refused is not there");

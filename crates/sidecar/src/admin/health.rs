@@ -1,5 +1,6 @@
 //! Probes.
 
+use aquarium_queue::OutageReason;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -57,9 +58,16 @@ impl Check {
     ))]
 pub(super) async fn readyz<Q>(api: &Api<Q>, _: Call) -> Result<Answer, Problem> {
     let (size, most) = (api.metrics.queue_size(), api.config().queue.max_size);
-    let unwritable = (!api.metrics.queue_is_writable()).then(|| {
-        "writing to the queue failed, and it could not be opened anew yet; see the log for the reason"
-            .to_owned()
+    let outage = api.metrics.queue_outage().map(|reason| {
+        let detail = match reason {
+            OutageReason::Failing => {
+                "writing to the queue failed, and it could not be opened anew yet; see the log for the reason"
+            }
+            OutageReason::Damaged => {
+                "the queue's file is damaged; stop the sidecar, keep a copy of the file and its log, save what can be read with `aquarium-sidecar queue recover`, and restart it with that"
+            }
+        };
+        detail.to_owned()
     });
     let full = (size >= most).then(|| {
         format!("{size} of {most} bytes are in use; it takes events again when some were delivered and are past their retention, or with a larger queue.max_size")
@@ -71,7 +79,7 @@ pub(super) async fn readyz<Q>(api: &Api<Q>, _: Call) -> Result<Answer, Problem> 
         "the memory for bodies of requests is in use, and requests are answered with 503 `busy`; it takes them again by itself when others have ended".to_owned()
     });
     let checks = vec![
-        Check::new("queue", unwritable),
+        Check::new("queue", outage),
         Check::new("room", full),
         Check::new("connections", crowded),
         Check::new("bodies", busy),

@@ -67,6 +67,7 @@ codes! {
     Busy = "busy",
     QueueFull = "queue-full",
     QueueUnavailable = "queue-unavailable",
+    QueueDamaged = "queue-damaged",
     ReloadUnavailable = "reload-unavailable",
     TooManyTests = "too-many-tests",
     WebhookInactive = "webhook-inactive",

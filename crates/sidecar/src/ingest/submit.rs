@@ -278,6 +278,7 @@ pub(crate) fn unavailable(error: Error) -> Problem {
             return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Code::EventDamaged, detail);
         }
         Error::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, Code::QueueFull, 10),
+        Error::Damaged(_) => (StatusCode::SERVICE_UNAVAILABLE, Code::QueueDamaged, 30),
         Error::Unavailable(_) | Error::Closed => (StatusCode::SERVICE_UNAVAILABLE, Code::QueueUnavailable, 1),
     };
     Problem::new(status, code, error.to_string()).retry_after(Duration::from_secs(wait))

@@ -47,8 +47,8 @@ pub(crate) struct Read<'a> {
     pub(crate) status: &'a Status,
     pub(crate) load: Load,
     pub(crate) unusual: &'a [(WebhookName, LaneStatus)],
-    /// Of the webhooks that have deliveries waiting, or are suspended.
-    pub(crate) waiting: &'a [WebhookStats],
+    /// Of the webhooks that have deliveries waiting, or are suspended; absent if the queue could not be read.
+    pub(crate) waiting: Option<&'a [WebhookStats]>,
 }
 
 /// Everything, in this format.
@@ -149,6 +149,7 @@ fn of_webhooks(gauges: &mut Gauges<'_>, read: &Read<'_>) -> fmt::Result {
         "1 if the breaker is open, since the endpoint keeps failing; absent if not",
         failing.map(|webhook| (&webhook.name, 1.0)),
     )?;
+    let Some(waiting) = waiting else { return Ok(()) };
     let stats: HashMap<_, _> = waiting.iter().map(|stats| (&stats.webhook, stats)).collect();
     let held = |stats: &WebhookStats| match config.webhook(&stats.webhook) {
         Some(webhook) => !webhook.active || stats.suspension.is_some(),

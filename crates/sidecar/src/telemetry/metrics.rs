@@ -14,7 +14,7 @@ use aquarium_config::Config;
 use aquarium_delivery::{Exhaustion, FailureKind, Outcome, Phases, WebhookName};
 use aquarium_dispatch::{Observe as ObserveLanes, ObserveLane};
 use aquarium_egress::Sent;
-use aquarium_queue::{Observe as ObserveQueue, Receipt, Settled};
+use aquarium_queue::{Observe as ObserveQueue, OutageReason, Receipt, Settled};
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -107,6 +107,7 @@ struct Counted {
     commit_requests: Histogram,
     queue_size: Gauge,
     writable: Gauge,
+    outages: Family<[(&'static str, &'static str); 1], Gauge>,
     spans_exported: Counter,
     spans_dropped: Family<[(&'static str, &'static str); 1], Counter>,
     /// The webhooks that have series.
@@ -179,7 +180,7 @@ impl Metrics {
         }
         let queue = Queue::new(registry.sub_registry_with_prefix("queue"));
         queue.writable.set(1);
-        let Queue { commit_duration, commit_requests, queue_size, writable } = queue;
+        let Queue { commit_duration, commit_requests, queue_size, writable, outages } = queue;
         Self(Arc::new(Counted {
             registry,
             accepted,
@@ -196,6 +197,7 @@ impl Metrics {
             commit_requests,
             queue_size,
             writable,
+            outages,
             spans_exported,
             spans_dropped,
             webhooks: Mutex::default(),
@@ -232,9 +234,15 @@ impl Metrics {
         self.0.spans_dropped.get_or_create(&[("reason", reason.as_str())]).inc_by(spans as u64);
     }
 
-    /// Whether the last attempt to write to the queue worked.
-    pub(crate) fn queue_is_writable(&self) -> bool {
-        self.0.writable.get() != 0
+    /// Why the queue accepts nothing, if it does not.
+    pub(crate) fn queue_outage(&self) -> Option<OutageReason> {
+        let is_out = |reason: &OutageReason| self.outage_of(*reason) != 0;
+        // What lasts longest is listed last.
+        OutageReason::ALL.iter().rev().copied().find(is_out)
+    }
+
+    fn outage_of(&self, reason: OutageReason) -> i64 {
+        self.0.outages.get_or_create(&[("reason", reason.as_str())]).get()
     }
 
     /// What is stored in the queue, in bytes.
@@ -282,6 +290,7 @@ struct Queue {
     commit_requests: Histogram,
     queue_size: Gauge,
     writable: Gauge,
+    outages: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
 impl Queue {
@@ -294,7 +303,12 @@ impl Queue {
         let (queue_size, writable) = (Gauge::default(), Gauge::default());
         registry.register_with_unit("size", "What is stored", Unit::Bytes, queue_size.clone());
         registry.register("writable", "1 if the queue can be written to, else 0", writable.clone());
-        Self { commit_duration, commit_requests, queue_size, writable }
+        let outages: Family<[(&str, &str); 1], Gauge> = Family::default();
+        registry.register("outage", "1 while nothing is accepted for this reason, else 0", outages.clone());
+        for reason in OutageReason::ALL {
+            drop(outages.get_or_create(&[("reason", reason.as_str())]));
+        }
+        Self { commit_duration, commit_requests, queue_size, writable, outages }
     }
 }
 
@@ -334,8 +348,12 @@ impl ObserveQueue for Metrics {
         self.opened(size);
     }
 
-    fn writable(&self, writable: bool) {
-        self.0.writable.set(writable.into());
+    fn outage(&self, outage: Option<OutageReason>) {
+        self.0.writable.set(outage.is_none().into());
+        for reason in OutageReason::ALL {
+            let labels = [("reason", reason.as_str())];
+            self.0.outages.get_or_create(&labels).set((outage == Some(*reason)).into());
+        }
     }
 }
 

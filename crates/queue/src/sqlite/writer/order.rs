@@ -69,6 +69,32 @@ pub(super) fn abandon(connection: &Connection, range: [i64; 2]) -> rusqlite::Res
     Ok(())
 }
 
+/// Makes all lines anew, from the deliveries alone.
+pub(in super::super) fn rebuild(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM lines", [])?;
+    let mut statement = connection.prepare(
+        "SELECT key, webhook, subjects FROM deliveries WHERE state = 0 AND subjects IS NOT NULL ORDER BY key",
+    )?;
+    let mut park = connection.prepare("UPDATE deliveries SET due_at = ? WHERE key = ?")?;
+    let mut free =
+        connection.prepare("UPDATE deliveries SET due_at = settled_at WHERE key = ? AND due_at = ?")?;
+    let parked = stored(PARKED.as_millis());
+    let waiting: Vec<(i64, i64, Vec<i64>)> = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, decode(row.get_ref(2)?.as_blob()?))))?
+        .collect::<Result<_, _>>()?;
+    for (delivery, webhook, subjects) in waiting {
+        let subjects: Vec<_> =
+            subjects.into_iter().map(|bits| Subject::from_bits(bits.cast_unsigned())).collect();
+        match line_up(connection, webhook, delivery, &subjects)? {
+            true => free.execute([delivery, parked])?,
+            false => park.execute([parked, delivery])?,
+        };
+    }
+    // Those of which it is not known any more what they wait for.
+    let sql = "UPDATE deliveries SET due_at = settled_at WHERE state = 0 AND subjects IS NULL AND due_at = ?";
+    connection.execute(sql, [parked]).map(drop)
+}
+
 /// The webhook and the subjects of a delivery, if it stays in order.
 fn standing(connection: &Connection, delivery: i64) -> rusqlite::Result<Option<(i64, Vec<i64>)>> {
     connection

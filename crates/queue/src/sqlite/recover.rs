@@ -24,7 +24,7 @@ use super::checksum;
 use super::maintenance::{Closed, Error};
 use super::schema::{self, NO_ATTEMPT, code, event_of, stored};
 use super::writer::order;
-use super::{OpenError, lock};
+use super::{OpenError, lock, private};
 use crate::PARKED;
 use pages::{Image, Row};
 use walk::{Keys, readable, rows_of};
@@ -105,6 +105,7 @@ fn save(
     lost: &mut dyn FnMut(Lost) -> io::Result<()>,
 ) -> Result<Recovered, Error> {
     let old = open_damaged(from)?;
+    private::make_file(to).map_err(|source| OpenError::Directory { path: to.to_owned(), source })?;
     let new = schema::open(to)?;
     // One transaction without a log: if it fails, the file goes.
     new.pragma_update(None, "journal_mode", "delete")?;

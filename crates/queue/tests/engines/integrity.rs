@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -403,6 +404,10 @@ fn recovered(directory: &Path) -> (recover::Recovered, Vec<recover::Lost>) {
         },
     });
     assert!(std::fs::read(path(directory)).unwrap() == before, "the damaged file is left as it was");
+    if recovered.is_ok() {
+        let mode = std::fs::metadata(directory.join("new.db")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "it holds payloads");
+    }
     (recovered.unwrap(), lost)
 }
 

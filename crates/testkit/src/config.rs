@@ -17,9 +17,9 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir};
@@ -66,7 +66,9 @@ impl ConfigDirectory {
             root,
         };
         for directory in ["config", "config/organizations", "config/secrets", "data"] {
-            must(fs::create_dir(config.root.path().join(directory)), directory);
+            // As the sidecar makes them, which warns of others.
+            let made = DirBuilder::new().mode(0o700).create(config.root.path().join(directory));
+            must(made, directory);
         }
         let queue = format!("path = {}", quoted(&config.queue().to_string_lossy()));
         config.main.set("ingest", "listen = \"127.0.0.1:0\"");

@@ -66,8 +66,9 @@ impl ConfigDirectory {
             root,
         };
         for directory in ["config", "config/organizations", "config/secrets", "data"] {
-            // As the sidecar makes them, which warns of others.
-            let made = DirBuilder::new().mode(0o700).create(config.root.path().join(directory));
+            // That of the queue as the sidecar makes it, which warns of others.
+            let mode = if directory == "data" { 0o700 } else { 0o755 };
+            let made = DirBuilder::new().mode(mode).create(config.root.path().join(directory));
             must(made, directory);
         }
         let queue = format!("path = {}", quoted(&config.queue().to_string_lossy()));

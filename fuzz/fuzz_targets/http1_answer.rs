@@ -37,7 +37,8 @@ impl World {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (egress, endpoints) = runtime.block_on(async {
             let guard = Guard::new(vec!["127.0.0.0/8".parse().expect("a range")]);
-            let egress = Egress::new(Options { guard, roots: Roots::Webpki, proxy: None }).expect("a client");
+            let egress = Egress::new(Options { guard, roots: Roots::Webpki, proxy: None }, Vec::new())
+                .expect("a client");
             let mut endpoints = Vec::new();
             for number in 1..=ADDRESSES {
                 let listener = TcpListener::bind(("127.0.9.1".replace(".1", &format!(".{number}")), 0));
@@ -75,6 +76,7 @@ fuzz_target!(|data: &[u8]| {
             secret: None,
             signing_key: None,
             trace: None,
+            hops: aquarium_delivery::Hops::FIRST,
         };
         let sent = world.runtime.block_on(async {
             tokio::select! {

@@ -84,7 +84,12 @@ impl FromStr for Directives {
             for_all |= check(directive)?;
         }
         let rest = if for_all { "" } else { "error," };
-        Ok(Directives(format!("{rest}{}", directives.join(","))))
+        let directives = Directives(format!("{rest}{}", directives.join(",")));
+        // What is left are spans and fields that are not written as they should be.
+        match directives.filter() {
+            Ok(_) => Ok(directives),
+            Err(_) => Err(wrong(text)),
+        }
     }
 }
 
@@ -123,7 +128,7 @@ fn level(word: &str, at: &str) -> Result<(), InvalidFilter> {
     let hint = match alias.or_else(|| nearest(&lower, LEVELS)) {
         Some(level) => format!("did you mean {level:?}? "),
         None if lower.starts_with("aquarium") || lower.contains("::") => {
-            format!("did you mean \"{}=debug\"? ", shown(word))
+            format!("did you mean {:?}? ", format!("{}=debug", shown(word)))
         }
         None => String::new(),
     };
@@ -191,6 +196,8 @@ mod tests {
             ("[request]", "\"[request]\" is not a module with its level"),
             ("[]=info", "\"[]=info\" is not a module with its level"),
             ("in\u{1b}[31mfo", "is not a module with its level"),
+            ("[send{a=b{c=d}]=trace}]=trace", "is not a module with its level"),
+            ("f\0r::x", "did you mean \"f\\0r::x=debug\"?"),
             (",,", "it is empty; accepted: "),
         ] {
             let refused = parse(text).unwrap_err();
